@@ -1,0 +1,146 @@
+"""What there is to tell about a run, as it happens: the one stream from which the live display, `--events`, `--json` and the report are made.
+
+The core emits news as an effect and never looks back; whoever wants a summary folds the stream. Names of agents and of tasks are as a person
+knows them. Instants are the teller's own monotonic clock; the shell stamps each item with `t_ms` since the run began.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mesh.types import Blob, Digest, Epoch, NodeId, Seq, TaskId
+
+TaskStatus = Literal["success", "failure", "skipped", "cancelled"]
+Verdict = Literal["success", "failure", "error", "cancelled"]
+CacheUse = Literal["none", "hit"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentJoined:
+    """A node that can run tasks is here (the main job's own slots are told of as an agent named `main`)."""
+
+    node: NodeId
+    name: str
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLeft:
+    """It is gone: `reason` is for a person. `lost` is false where it said goodbye."""
+
+    node: NodeId
+    name: str
+    reason: str
+    lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GraphAdded:
+    """Tasks to be done, in topological order, each with what it depends on."""
+
+    digest: Digest
+    tasks: tuple[tuple[TaskId, tuple[TaskId, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReady:
+    """All its dependencies are done."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAwarded:
+    """It has been given to an agent; the same task again means that the earlier award came to nothing."""
+
+    task: TaskId
+    node: NodeId
+    agent: str
+    attempt: int
+    epoch: Epoch
+    seq: Seq
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """Its process is running."""
+
+    task: TaskId
+    node: NodeId
+    agent: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequeued:
+    """An attempt came to nothing and the task will run again: a lost agent, a failed attempt with retries left, lost outputs."""
+
+    task: TaskId
+    agent: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """It is done for good, and recorded at `ledger_index`. `agent` is "main" for the main job and "" where nobody ran it."""
+
+    task: TaskId
+    status: TaskStatus
+    agent: str
+    attempts: int
+    cache: CacheUse
+    exit_code: int
+    duration_ms: int
+    outputs: Blob | None
+    log: Blob | None
+    ledger_index: int
+    max_rss_bytes: int
+    problem: str
+    """One line for a person where the log does not say it; "" otherwise."""
+    allowed_to_fail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDelivered:
+    """Its log and its outputs are on the main job."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMade:
+    """The leader has signed the ledger at this size."""
+
+    size: int
+    root: str
+    cosignatures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that a person should know and that is no task's own affair."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """Every task is accounted for."""
+
+    verdict: Verdict
+
+
+News = (
+    AgentJoined
+    | AgentLeft
+    | GraphAdded
+    | TaskReady
+    | TaskAwarded
+    | TaskStarted
+    | TaskRequeued
+    | TaskEnded
+    | TaskDelivered
+    | CheckpointMade
+    | Notice
+    | RunEnded
+)
