@@ -1,0 +1,154 @@
+"""What a node wants done: the one union that `Node.step` returns. The shell performs effects in order and decides nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mesh.graph import Graph
+from mesh.protocol.news import News, Verdict
+from mesh.types import Blob, Digest, NodeId, TaskId
+from mesh.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Over the link to `peer`; nothing happens where there is none (the state is told again when there is)."""
+
+    peer: NodeId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Keep trying to have a link to `peer`, at any of `addresses`."""
+
+    peer: NodeId
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close the link to `peer`, and do not try again."""
+
+    peer: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchGraph:
+    """Get a graph from any of `holders`. Answered by `GraphFetched` or `GraphUnfetched`."""
+
+    blob: Blob
+    holders: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Compare a graph with this checkout and this store. Answered by `Checked`."""
+
+    digest: Digest
+    graph: Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A finished dependency whose outputs must be in the workspace before a task may start."""
+
+    task: TaskId
+    key: str
+    outputs: Blob
+    holders: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Bring what a task needs into the store. Answered by `Prepared` or `Handed`."""
+
+    task: TaskId
+    attempt: int
+    needs: tuple[Need, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Restore what it needs and run it. Answered by `TaskRunning` and `TaskFinished`, by `Handed`, or after `Kill` by `TaskKilled`."""
+
+    task: TaskId
+    attempt: int
+    needs: tuple[Need, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End every process of a running task."""
+
+    task: TaskId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Bring a finished task to this main job: its log, and its outputs into the workspace. Answered by `Delivered` or `Undelivered`.
+
+    `in_place`: it ran in this very workspace, where its outputs already are.
+    """
+
+    task: TaskId
+    status: str
+    exit_code: int
+    started_ms: int
+    ended_ms: int
+    attempt: int
+    key: str
+    outputs: Blob | None
+    log: Blob | None
+    holders: tuple[NodeId, ...]
+    in_place: bool
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLedger:
+    """Files of the ledger directory that are new or have changed, and those that fuller ones have replaced."""
+
+    files: Mapping[str, bytes]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Remember a result of this node for later runs, under the task's key."""
+
+    key: str
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """News for people and programs."""
+
+    news: News
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """This node is done. A main job ends with a verdict; an agent with None. `reason` is for a person."""
+
+    verdict: Verdict | None
+    reason: str
+
+
+Effect = (
+    Send
+    | Connect
+    | Disconnect
+    | FetchGraph
+    | Check
+    | Prepare
+    | Execute
+    | Kill
+    | Deliver
+    | WriteLedger
+    | Keep
+    | Tell
+    | End
+)

@@ -1,0 +1,185 @@
+"""What can happen to a node: the one union that `Node.step` takes.
+
+Events are facts, told once, in the order in which the shell learnt of them. Nothing in an event is trusted because of where it came from: what
+a peer said is inside `Received`, and is judged by the core.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mesh.graph import Graph
+from mesh.types import Blob, Digest, NodeId, TaskId, UnixMs
+from mesh.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A link to `peer` stands; TLS has proven who it is. `host` is where it is seen from here; `certificate` is its own, in DER."""
+
+    peer: NodeId
+    host: str
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The link is gone, whoever closed it."""
+
+    peer: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message came over the link to `peer`."""
+
+    peer: NodeId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPlanned:
+    """An adapter on this main job has made a task graph; `blob` is its encoding, already in the store."""
+
+    blob: Blob
+    graph: Graph
+
+
+@dataclass(frozen=True, slots=True)
+class GraphsClosed:
+    """No more graphs will come: the run ends when all tasks are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFetched:
+    """An announced graph is here, verified against its digest."""
+
+    blob: Blob
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GraphUnfetched:
+    """Nobody could give it."""
+
+    blob: Blob
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A graph has been compared with this checkout: what this node must not run (and why), and what it has a result for already."""
+
+    digest: Digest
+    cannot: Mapping[TaskId, str] = field(default_factory=dict)
+    cached: tuple[TaskId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that a task needs is in this node's store."""
+
+    task: TaskId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """The shell hands a task back before or instead of running it. `missing`: results nobody could give; `never`: do not try here again."""
+
+    task: TaskId
+    attempt: int
+    reason: str
+    missing: tuple[TaskId, ...] = ()
+    never: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRunning:
+    """Its process has started."""
+
+    task: TaskId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How it went, as the adapter saw it; times are this machine's wall clock."""
+
+    status: Literal["success", "failure"]
+    exit_code: int
+    started_ms: UnixMs
+    ended_ms: UnixMs
+    outputs: Blob | None = None
+    log: Blob | None = None
+    max_rss_bytes: int = 0
+    problem: str = ""
+    key: str = ""
+    cache: Literal["none", "hit"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFinished:
+    """It ended by itself, or by its time-out."""
+
+    task: TaskId
+    attempt: int
+    execution: Execution
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKilled:
+    """It was ended because `Kill` asked for it; there is no result."""
+
+    task: TaskId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A task's log and outputs are on this main job."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """They are not. `local`: this machine's fault (a full disk), so that running the task again would not help."""
+
+    task: TaskId
+    reason: str
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A person or the CI system wants this node to end (`reason`: "SIGINT", "SIGTERM", …)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """`Node.deadline` has come."""
+
+
+Event = (
+    LinkUp
+    | LinkDown
+    | Received
+    | GraphPlanned
+    | GraphsClosed
+    | GraphFetched
+    | GraphUnfetched
+    | Checked
+    | Prepared
+    | Handed
+    | TaskRunning
+    | TaskFinished
+    | TaskKilled
+    | Delivered
+    | Undelivered
+    | Stop
+    | Tick
+)

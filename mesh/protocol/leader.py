@@ -1,0 +1,470 @@
+"""The leader's side of a run: graphs in, awards out, results into the ledger, outputs to the main job, and one verdict at the end.
+
+    planning --all graphs are in--> running --every task done and delivered--> ended
+        |                              |
+        +---------- Stop --------------+--> cancelled
+
+The verdict is a statement about every task: it is given when each one is recorded, and what it left is on the main job. Nothing else ends a run.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesh.errors import RemoteError
+from mesh.graph import Graph
+from mesh.ledger.completion import Completion
+from mesh.ledger.statements import open_leaf
+from mesh.protocol import news
+from mesh.protocol.effects import Deliver, Effect, End, Send, Tell
+from mesh.protocol.events import Delivered, Undelivered
+from mesh.protocol.market import Agent, Market, Phase, TaskState
+from mesh.protocol.membership import Peer
+from mesh.protocol.recorder import Recorder
+from mesh.types import Blob, Epoch, Instant, NodeId, Seq, TaskId, UnixMs
+from mesh.wire.messages import (
+    Announce,
+    Award,
+    Bid,
+    Declined,
+    Ended,
+    Record,
+    Records,
+    Refused,
+    Result,
+    Started,
+    Withdraw,
+)
+
+COMPARED_FACTS: Final = ("commit", "os", "arch")
+"""What must be equal on the main job and an agent, so that a result of one is a result of the other."""
+_EXIT_CODES: Final[dict[news.Verdict, int]] = {"success": 0, "failure": 1, "error": 3, "cancelled": 130}
+ATTEMPTS_MAX: Final = 10
+"""A task whose awards come to nothing this often, for whatever reason, is failed: something eats agents."""
+
+
+@dataclass(slots=True)
+class Leader:
+    """The main job as the leader of epoch `epoch`."""
+
+    me: NodeId
+    epoch: Epoch
+    facts: dict[str, str]
+    workspace: str
+    market: Market
+    recorder: Recorder
+    graphs: list[Blob] = field(default_factory=list)
+    seq: Seq = Seq(0)
+    records: list[Record] = field(default_factory=list)
+    """All records ever made, in order; each agent has been sent a prefix of them."""
+    sent: dict[NodeId, int] = field(default_factory=dict)
+    refused: dict[NodeId, str] = field(default_factory=dict)
+    undelivered: dict[TaskId, None] = field(default_factory=dict)
+    delivered: dict[TaskId, None] = field(default_factory=dict)
+    main_worked: bool = False
+    closed: bool = False
+    broken: str = ""
+    """Why the verdict can only be an error."""
+    verdict: news.Verdict | None = None
+
+    # --- graphs --------------------------------------------------------------------------------------
+
+    def plan(self, blob: Blob, graph: Graph, now: Instant) -> list[Effect]:
+        """A task graph has been planned, and compared with the main job's own store."""
+        self.graphs.append(blob)
+        fresh = [task for task in graph.tasks if task not in self.market.tasks]
+        ready = self.market.add(graph, len(self.graphs), now)
+        self.recorder.graph(blob, len(fresh), now)
+        listed = tuple((task, graph.tasks[task].deps) for task in fresh)
+        effects: list[Effect] = [Tell(news.GraphAdded(blob.digest, listed))]
+        effects += [Tell(news.TaskReady(task)) for task in ready]
+        effects += [Send(agent.node, self.announce()) for agent in self.market.others()]
+        return [*effects, *self.clear(now)]
+
+    def announce(self) -> Announce:
+        """What every agent should know of the work."""
+        return Announce(self.epoch, tuple(self.graphs), self.closed)
+
+    def close(self, now: Instant) -> list[Effect]:
+        """No more graphs will come."""
+        self.closed = True
+        return self.clear(now)
+
+    # --- agents --------------------------------------------------------------------------------------
+
+    def joined(self, peer: Peer, chain: tuple[bytes, ...], now: Instant) -> list[Effect]:
+        """A node has introduced itself as an agent, for the first time or again."""
+        hello = peer.hello
+        assert hello is not None
+        node = peer.member.node
+        if self.verdict is not None:
+            return [Send(node, Ended(self.epoch, self.verdict))]
+        difference = self._difference(dict(hello.facts))
+        if difference:
+            self.refused[node] = difference
+            text = f"agent {hello.name} gets no tasks: {difference}"
+            return [Send(node, Refused(difference)), Tell(news.Notice(text))]
+        effects: list[Effect] = []
+        if node not in self.market.agents:
+            agent = Agent(
+                node,
+                hello.name,
+                hello.slots,
+                hello.labels,
+                memory_bytes=_whole(hello.facts.get("memory_bytes", "")),
+                gpu=_whole(hello.facts.get("gpu", "")),
+                shares_main=hello.workspace == self.workspace != "",
+            )
+            self.market.join(agent, now)
+            self.recorder.join(node, hello.name, chain, now)
+            effects.append(Tell(news.AgentJoined(node, hello.name, hello.slots)))
+        # Over a new link everything is told again: what was under way when the last one broke may be lost.
+        self.sent[node] = 0
+        effects.append(Send(node, self.announce()))
+        effects += self._tell_records(node)
+        for task in self.market.agents[node].jobs:
+            state = self.market.tasks[task]
+            effects.append(Send(node, Award(self.epoch, self._next_seq(), task, state.attempt)))
+        return [*effects, *self.clear(now)]
+
+    def _difference(self, facts: dict[str, str]) -> str:
+        found = [
+            f"its {name} is {facts.get(name, 'unknown')[:40]}, the main job's is {self.facts.get(name, 'unknown')[:40]}"
+            for name in COMPARED_FACTS
+            if facts.get(name, "") != self.facts.get(name, "")
+        ]
+        return "; ".join(found)
+
+    def lost(self, node: NodeId, reason: str, now: Instant, *, lost: bool) -> list[Effect]:
+        """An agent is gone, by death or by goodbye; what it had is to be run elsewhere."""
+        self.sent.pop(node, None)
+        agent = self.market.agents.get(node)
+        if agent is None:
+            return []
+        effects: list[Effect] = [Tell(news.AgentLeft(node, agent.name, reason, lost))]
+        for state in self.market.leave(node):
+            effects += self._again(state, agent.name, f"agent {agent.name} is gone: {reason}", now)
+        if not self.market.others() and self.market.left:
+            effects.append(Tell(news.Notice("no agent is left: the main job goes on alone")))
+        return [*effects, *self.clear(now)]
+
+    def bid(self, node: NodeId, bid: Bid, now: Instant) -> list[Effect]:
+        """A standing bid, or an amendment of one."""
+        agent = self.market.agents.get(node)
+        if agent is None or (agent.bid is not None and bid.serial <= agent.bid.serial):
+            return []
+        effects: list[Effect] = []
+        before, agent.bid = agent.bid, bid
+        agent.slots = bid.slots
+        if before is None or (before.open, before.graphs, before.cannot) != (bid.open, bid.graphs, bid.cannot):
+            self.market.look_again()
+            new = {task: why for task, why in bid.cannot.items() if before is None or task not in before.cannot}
+            if new and node != self.me:
+                first = next(iter(new))
+                more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+                effects.append(Tell(news.Notice(f"agent {agent.name} does not take {first}{more}: {new[first]}")))
+            if not bid.open and bid.reason:
+                effects.append(Tell(news.Notice(f"agent {agent.name} takes no tasks: {bid.reason}")))
+        return [*effects, *self.clear(now)]
+
+    # --- awards --------------------------------------------------------------------------------------
+
+    def clear(self, now: Instant) -> list[Effect]:
+        """Award what can be awarded, and end the run where all is done."""
+        if self.verdict is not None:
+            return []
+        effects: list[Effect] = []
+        for state, agent in self.market.clear(now):
+            effects += self._award(state, agent)
+        for state in self.market.take_back(now):
+            assert state.agent is not None
+            effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=False)))
+        for state in self.market.hopeless(now):
+            needs = ", ".join(state.task.runs_on) or f"where = {state.task.where}"
+            effects += self._decide(state, "failure", f"no agent that can run it has come ({needs})", now)
+        return [*effects, *self._end_if_done(now)]
+
+    def _award(self, state: TaskState, agent: Agent) -> list[Effect]:
+        task = state.task.id
+        seq = self._next_seq()
+        effects: list[Effect] = []
+        if agent.node == self.me and not self.main_worked:
+            self.main_worked = True
+            effects.append(Tell(news.AgentJoined(self.me, agent.name, agent.slots)))
+        effects += self._tell_records(agent.node)
+        effects.append(Send(agent.node, Award(self.epoch, seq, task, state.attempt)))
+        effects.append(Tell(news.TaskAwarded(task, agent.node, agent.name, state.attempt, self.epoch, seq)))
+        return effects
+
+    def _next_seq(self) -> Seq:
+        self.seq = Seq(self.seq + 1)
+        return self.seq
+
+    def _tell_records(self, node: NodeId) -> list[Effect]:
+        """What this agent has not been told: it rides before the award that may need it."""
+        start = self.sent.get(node, 0)
+        if start == len(self.records):
+            return []
+        self.sent[node] = len(self.records)
+        return [Send(node, Records(self.epoch, tuple(self.records[start:])))]
+
+    def started(self, node: NodeId, message: Started, now: Instant) -> list[Effect]:
+        """A task's process runs."""
+        state = self.market.tasks.get(message.task)
+        if state is None or state.agent != node or state.attempt != message.attempt or state.phase is not Phase.AWARDED:
+            return []
+        state.phase = Phase.RUNNING
+        state.started_at = now
+        state.withdrawing = False
+        return [Tell(news.TaskStarted(message.task, node, self._name(node), message.attempt))]
+
+    def declined(self, node: NodeId, message: Declined, now: Instant) -> list[Effect]:
+        """An award is handed back."""
+        state = self.market.tasks.get(message.task)
+        if state is None or state.agent != node or state.attempt != message.attempt or state.phase is Phase.DONE:
+            return []
+        effects: list[Effect] = []
+        if message.never:
+            state.not_on[node] = message.reason
+            effects.append(Tell(news.Notice(f"agent {self._name(node)} handed {message.task} back: {message.reason}")))
+        for missing in message.missing:
+            effects += self._lost_outputs(missing, message.reason, now)
+        taken_back = state.withdrawing
+        effects += self._again(state, self._name(node), message.reason, now, quiet=taken_back)
+        return [*effects, *self.clear(now)]
+
+    def _again(self, state: TaskState, agent: str, reason: str, now: Instant, *, quiet: bool = False) -> list[Effect]:
+        attempt = state.attempt
+        if attempt >= ATTEMPTS_MAX and not quiet:
+            return self._decide(state, "failure", f"given up after {attempt} attempts; the last: {reason}", now)
+        if quiet:
+            # Taken back before it started: that was no attempt.
+            state.attempt -= 1
+        self.market.requeue(state, now)
+        return [] if quiet else [Tell(news.TaskRequeued(state.task.id, agent, attempt, reason))]
+
+    def _lost_outputs(self, task: TaskId, reason: str, now: Instant) -> list[Effect]:
+        """Nobody can give a finished task's outputs: it has to be run again, unless the main job has them."""
+        state = self.market.tasks.get(task)
+        if state is None or state.phase is not Phase.DONE or state.record is None or self.me in state.record.holders:
+            return []
+        self.undelivered.pop(task, None)
+        return self._again(state, "", f"its outputs are lost: {reason}", now)
+
+    def _name(self, node: NodeId) -> str:
+        agent = self.market.agents.get(node)
+        return agent.name if agent is not None else node[:8]
+
+    # --- results -------------------------------------------------------------------------------------
+
+    def result(self, node: NodeId, message: Result, now: Instant) -> list[Effect]:
+        """A signed completion. The first one for a task counts, whichever award it came from."""
+        envelope = message.envelope.encode()
+        signed = open_leaf(envelope)
+        completion = signed.leaf
+        if signed.signer != node or not isinstance(completion, Completion):
+            raise RemoteError("bad-signature", "a result that its sender has not signed")
+        state = self.market.tasks.get(completion.task)
+        if state is None or completion.run_id != self.recorder.run_id or node not in self.market.agents:
+            return []
+        if state.phase is Phase.DONE:
+            # It has been decided already; the records tell the agent so.
+            return self._tell_records(node)
+        effects: list[Effect] = []
+        if completion.status == "failure" and state.failures < state.task.retries:
+            state.failures += 1
+            self.recorder.append(envelope, now)
+            if any(self.market.able(state, agent) for agent in self.market.others() if agent.node != node):
+                state.not_on[node] = "it failed there"
+            effects += self._again(state, completion.name, f"failed with exit code {completion.exit_code}", now)
+            # The agent may forget this result: it is in the ledger, though the task is not done.
+            effects.append(Send(node, Records(self.epoch, (Record(completion.task, "failure"),))))
+            return [*effects, *self.clear(now)]
+        if state.agent is not None and state.agent != node:
+            effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
+        if completion.cache == "none":
+            self.market.estimates.learn(completion.task, completion.ended_ms - completion.started_ms)
+        in_place = self.market.agents[node].shares_main
+        effects += self._record(state, completion, envelope, (node,), now, in_place=in_place)
+        return [*effects, *self.clear(now)]
+
+    def _record(
+        self,
+        state: TaskState,
+        done: Completion,
+        envelope: bytes,
+        holders: tuple[NodeId, ...],
+        now: Instant,
+        *,
+        in_place: bool,
+    ) -> list[Effect]:
+        """`state` is done: into the ledger, to the main job, and on to what waits for it."""
+        index = self.recorder.append(envelope, now)
+        task = state.task.id
+        record = Record(task, done.status, done.key, done.outputs, holders)
+        self.records.append(record)
+        allowed = state.task.allow_failure and done.status == "failure"
+        stops = done.status != "success" and not allowed
+        # What a skipped or cancelled task stops has been found together with it.
+        downstream = self.market.downstream(task) if stops and done.status == "failure" else []
+        ready = self.market.done(state, record, now) if not stops else self._stop_at(state, record)
+        self.undelivered[task] = None
+        self.delivered.pop(task, None)
+        effects: list[Effect] = [
+            Tell(
+                news.TaskEnded(
+                    task=task,
+                    status=done.status,
+                    agent="main"
+                    if holders == (self.me,) and done.status in ("success", "failure")
+                    else done.name
+                    if holders
+                    else "",
+                    attempts=state.attempt,
+                    cache=done.cache,
+                    exit_code=done.exit_code,
+                    duration_ms=done.ended_ms - done.started_ms,
+                    outputs=done.outputs,
+                    log=done.log,
+                    ledger_index=index,
+                    max_rss_bytes=done.max_rss_bytes,
+                    problem=done.problem,
+                    allowed_to_fail=allowed,
+                )
+            ),
+            Deliver(
+                task=task,
+                status=done.status,
+                exit_code=done.exit_code,
+                started_ms=done.started_ms,
+                ended_ms=done.ended_ms,
+                attempt=done.attempt,
+                key=done.key,
+                outputs=done.outputs,
+                log=done.log,
+                holders=holders,
+                in_place=in_place,
+                problem=done.problem,
+            ),
+        ]
+        effects += [Tell(news.TaskReady(other)) for other in ready]
+        for other in downstream:
+            effects += self._decide(self.market.tasks[other], "skipped", f"{task} did not succeed", now)
+        return effects
+
+    def _stop_at(self, state: TaskState, record: Record) -> list[TaskId]:
+        """Done, but not in a way that lets anything behind it start."""
+        self.market.release(state)
+        state.phase = Phase.DONE
+        state.record = record
+        self.market.left -= 1
+        return []
+
+    def _decide(self, state: TaskState, status: news.TaskStatus, problem: str, now: Instant) -> list[Effect]:
+        """The leader itself says how a task ended that nobody ran."""
+        if state.phase is Phase.DONE:
+            return []
+        done = Completion(
+            run_id=self.recorder.run_id,
+            task=state.task.id,
+            key=state.task.key,
+            status=status,
+            exit_code=1 if status == "failure" else 0,
+            epoch=self.epoch,
+            seq=Seq(0),
+            attempt=max(1, state.attempt),
+            name="main",
+            outputs=None,
+            log=None,
+            started_ms=UnixMs(0),
+            ended_ms=UnixMs(0),
+            max_rss_bytes=0,
+            cache="none",
+            deps=state.task.deps,
+            problem=problem,
+            allowed_to_fail=state.task.allow_failure,
+        )
+        return self._record(state, done, done.seal(self.recorder.key), (), now, in_place=True)
+
+    # --- delivery ------------------------------------------------------------------------------------
+
+    def brought(self, event: Delivered, now: Instant) -> list[Effect]:
+        """A task's log and outputs are on the main job, which holds them from now on."""
+        state = self.market.tasks[event.task]
+        if state.phase is not Phase.DONE or event.task not in self.undelivered:
+            return []
+        del self.undelivered[event.task]
+        self.delivered[event.task] = None
+        record = state.record
+        if record is not None and record.outputs is not None and self.me not in record.holders:
+            state.record = Record(record.task, record.status, record.key, record.outputs, (*record.holders, self.me))
+            self.records.append(state.record)
+        self._settle(state)
+        return [Tell(news.TaskDelivered(event.task)), *self.clear(now)]
+
+    def _settle(self, state: TaskState) -> None:
+        """Its outputs are in the main job's workspace, and so are those of all before it."""
+        stack = [state]
+        while stack:
+            one = stack.pop()
+            if one.task.id in self.delivered and all(self.market.tasks[dep].settled for dep in one.task.deps):
+                one.settled = True
+                waiting = (self.market.tasks[other] for other in self.market.dependents[one.task.id])
+                stack += [other for other in waiting if other.task.id in self.delivered and not other.settled]
+
+    def not_brought(self, event: Undelivered, now: Instant) -> list[Effect]:
+        """They could not be brought."""
+        if event.task not in self.undelivered:
+            return []
+        state = self.market.tasks[event.task]
+        if event.local or state.record is None:
+            # Running it again would fail in the same place: the run goes on for the other tasks, but it cannot be green.
+            self.broken = self.broken or f"{event.task} is not on the main job: {event.reason}"
+            del self.undelivered[event.task]
+            self.delivered[event.task] = None
+            self._settle(state)
+            return [
+                Tell(news.Notice(f"the outputs of {event.task} are not on the main job: {event.reason}")),
+                *self.clear(now),
+            ]
+        del self.undelivered[event.task]
+        return [*self._again(state, "", f"its outputs are lost: {event.reason}", now), *self.clear(now)]
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def _end_if_done(self, now: Instant) -> list[Effect]:
+        if not self.closed or self.market.left or self.undelivered or self.verdict is not None:
+            return []
+        failed = any(
+            state.record is not None and state.record.status != "success" and not state.task.allow_failure
+            for state in self.market.tasks.values()
+        )
+        # A task behind an allowed failure is no failure; one that was skipped stands behind a real one, which is found itself.
+        verdict: news.Verdict = "error" if self.broken else "failure" if failed else "success"
+        return self._end(verdict, self.broken, now)
+
+    def stop(self, reason: str, now: Instant) -> list[Effect]:
+        """Somebody wants the run to end: nothing new is started, what runs is ended, and every task is accounted for."""
+        if self.verdict is not None:
+            return []
+        effects: list[Effect] = []
+        for state in list(self.market.tasks.values()):
+            if state.phase is not Phase.DONE:
+                effects += self._decide(state, "cancelled", f"the run was stopped by {reason}", now)
+        return [*effects, *self._end("cancelled", f"stopped by {reason}", now)]
+
+    def _end(self, verdict: news.Verdict, reason: str, now: Instant) -> list[Effect]:
+        self.verdict = verdict
+        self.recorder.verdict(verdict, _EXIT_CODES[verdict], now)
+        effects = self.recorder.sign()
+        for node in [*self.sent, *self.refused]:
+            effects.append(Send(node, Ended(self.epoch, verdict)))
+        return [*effects, Tell(news.RunEnded(verdict)), End(verdict, reason)]
+
+    def deadline(self, now: Instant) -> Instant | None:
+        """When the market or the ledger next wants a look."""
+        times = [time for time in (self.market.deadline(now), self.recorder.deadline()) if time is not None]
+        return min(times, default=None)
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isdigit() and len(text) < 20 else 0

@@ -1,0 +1,169 @@
+"""Who is here: by links, by beats, and by rumour.
+
+    (unknown) --hello--> alive --leave--> left
+                         alive --link down for LINK_GRACE_MS, or silent for SILENCE_MAX_MS--> dead
+                         dead, left --hello--> alive
+
+A machine at 100% CPU is normal in CI, so that silence alone is weak evidence: an open link that says nothing is believed for SILENCE_MAX_MS. The end
+of a link is strong evidence (the kernel closes it when a process dies) and needs only the grace in which a peer may come back over a new one.
+What is learnt is passed on once, so that nodes which share no link hear of each other (a first version of the rumours in docs/spec).
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesh.types import Instant, NodeId, after
+from mesh.wire.messages import Hello, Member, Members, Standing
+
+BEAT_MS: Final = 500
+LINK_GRACE_MS: Final = 2_500
+SILENCE_MAX_MS: Final = 40_000
+
+# A node must miss many beats before it is thought gone.
+assert SILENCE_MAX_MS > 20 * BEAT_MS
+
+
+@dataclass(slots=True)
+class Peer:
+    """What this node knows of another."""
+
+    member: Member
+    hello: Hello | None = None
+    """What it said itself, over a link of ours; None where it is known by rumour only."""
+    certificate: bytes = b""
+    linked: bool = False
+    heard: Instant = Instant(0)
+    down_since: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of standing that the other machines act on. `lost` is false for a goodbye."""
+
+    node: NodeId
+    standing: Standing
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Membership:
+    """The members of one run, as one of them sees it."""
+
+    me: NodeId
+    peers: dict[NodeId, Peer] = field(default_factory=dict)
+    next_beat: Instant = Instant(0)
+
+    def said_hello(self, node: NodeId, hello: Hello, host: str, certificate: bytes, now: Instant) -> Change | None:
+        """`node` introduced itself over a link; a change where it was not alive before."""
+        addresses = _reachable(hello.addresses, host)
+        member = Member(node, hello.name, hello.role, hello.incarnation, "alive", addresses)
+        before = self.peers.get(node)
+        was_alive = before is not None and before.member.standing == "alive" and before.hello is not None
+        self.peers[node] = Peer(member, hello, certificate, linked=True, heard=now)
+        return None if was_alive else Change(node, "alive")
+
+    def link_down(self, node: NodeId, now: Instant) -> None:
+        """The link is gone; the node may be back in a moment."""
+        peer = self.peers.get(node)
+        if peer is not None and peer.linked:
+            peer.linked = False
+            peer.down_since = now
+
+    def heard(self, node: NodeId, now: Instant) -> None:
+        """Any message of `node` shows that it is alive."""
+        peer = self.peers.get(node)
+        if peer is not None:
+            peer.heard = now
+
+    def said_goodbye(self, node: NodeId, reason: str) -> Change | None:
+        """It left on purpose."""
+        peer = self.peers.get(node)
+        if peer is None or peer.member.standing != "alive":
+            return None
+        peer.member = _with(peer.member, "left")
+        peer.down_since = None
+        return Change(node, "left", reason)
+
+    def overdue(self, now: Instant) -> list[Change]:
+        """Those that are to be taken for dead now."""
+        changes = []
+        for node, peer in self.peers.items():
+            if peer.member.standing != "alive" or peer.hello is None:
+                continue
+            if peer.down_since is not None and now >= after(peer.down_since, LINK_GRACE_MS):
+                reason = f"its connection is gone since {(now - peer.down_since) / 1000:.1f} s"
+            elif peer.linked and now >= after(peer.heard, SILENCE_MAX_MS):
+                reason = f"nothing was heard of it for {(now - peer.heard) / 1000:.0f} s"
+            else:
+                continue
+            peer.member = _with(peer.member, "dead")
+            peer.down_since = None
+            changes.append(Change(node, "dead", reason))
+        return changes
+
+    def rumour(self, members: Members) -> list[Member]:
+        """Take in what another node tells; returns what was new, to be passed on."""
+        fresh = []
+        for member in members.members:
+            if member.node == self.me:
+                continue
+            known = self.peers.get(member.node)
+            if known is None:
+                self.peers[member.node] = Peer(member)
+            # What a node says of itself over a link of ours is better than any rumour.
+            elif known.linked or known.hello is not None or not _newer(member, known.member):
+                continue
+            else:
+                known.member = member
+            fresh.append(member)
+        return fresh
+
+    def known(self) -> Members:
+        """All that this node knows, for a peer that has just come."""
+        return Members(tuple(peer.member for peer in self.peers.values() if peer.member.standing == "alive"))
+
+    def linked(self) -> list[NodeId]:
+        """Peers with a link, in the order in which they came."""
+        return [node for node, peer in self.peers.items() if peer.linked]
+
+    def addresses(self, node: NodeId) -> tuple[str, ...]:
+        """Where `node` may be reached."""
+        peer = self.peers.get(node)
+        return () if peer is None else peer.member.addresses
+
+    def main(self) -> Peer | None:
+        """The main job, where it is known and alive."""
+        for peer in self.peers.values():
+            if peer.member.role == "main" and peer.member.standing == "alive":
+                return peer
+        return None
+
+    def deadline(self) -> Instant | None:
+        """When `overdue` may next have something to say, or a beat is due."""
+        times: list[Instant] = []
+        for peer in self.peers.values():
+            if peer.member.standing != "alive" or peer.hello is None:
+                continue
+            if peer.down_since is not None:
+                times.append(after(peer.down_since, LINK_GRACE_MS))
+            elif peer.linked:
+                times.append(after(peer.heard, SILENCE_MAX_MS))
+        if any(peer.linked for peer in self.peers.values()):
+            times.append(self.next_beat)
+        return min(times, default=None)
+
+
+def _with(member: Member, standing: Standing) -> Member:
+    return Member(member.node, member.name, member.role, member.incarnation, standing, member.addresses)
+
+
+def _newer(one: Member, other: Member) -> bool:
+    ending = {"alive": 0, "left": 1, "dead": 1}
+    return (one.incarnation, ending[one.standing]) > (other.incarnation, ending[other.standing])
+
+
+def _reachable(addresses: tuple[str, ...], host: str) -> tuple[str, ...]:
+    """The host a peer is seen from, with its own ports, comes before what it thinks of itself: it may stand behind a translation."""
+    seen = f"[{host}]" if ":" in host else host
+    ports = dict.fromkeys(address.rpartition(":")[2] for address in addresses)
+    return tuple(dict.fromkeys([*(f"{seen}:{port}" for port in ports if host), *addresses]))

@@ -1,0 +1,462 @@
+"""One peer, as a pure function of what happens to it: `effects = node.step(event, now)`, and `node.deadline(now)` says when to call again.
+
+Theory of operation. A node is four small machines behind this one door: membership (who is here), the worker (what runs here), and on the main job
+the leader with its market and recorder (what is to be done, by whom, and in what order it was done). This file routes: an event goes to the machine
+it concerns, what one machine says goes to the next, and a message a node sends to itself is simply the next event. No machine calls another.
+
+A step never raises on what a peer sent: a peer that breaks the protocol is disconnected, with the word for what it did.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+from mesh.errors import RemoteError
+from mesh.graph import Graph
+from mesh.identity.keys import NodeKey
+from mesh.ledger.ledger import Ledger
+from mesh.ledger.statements import Genesis
+from mesh.protocol import effects as fx
+from mesh.protocol import events as ev
+from mesh.protocol import news
+from mesh.protocol.leader import Leader
+from mesh.protocol.market import Agent, Market
+from mesh.protocol.membership import BEAT_MS, Change, Membership
+from mesh.protocol.recorder import Recorder
+from mesh.protocol.worker import Worker
+from mesh.types import Blob, Digest, Epoch, Instant, NodeId, TaskId, after
+from mesh.wire.messages import (
+    Announce,
+    Award,
+    Beat,
+    Bid,
+    Declined,
+    Ended,
+    Hello,
+    Leave,
+    Log,
+    Members,
+    Message,
+    Records,
+    Refused,
+    Result,
+    Role,
+    Started,
+    Withdraw,
+)
+
+FIRST_EPOCH: Final = Epoch(1)
+AFTER_LOSS_MS: Final = 30_000
+"""How long an agent with nothing left to do waits for a main job that is gone."""
+GRAPH_RETRY_MS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a node is told once, before anything happens."""
+
+    run_id: str
+    key: NodeKey
+    chain: tuple[bytes, ...]
+    """Its certificates in DER, its own first."""
+    root_public: str
+    name: str
+    role: Role
+    slots: int
+    incarnation: int
+    addresses: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    workspace: str = ""
+    wait_ms: int = 15_000
+    """Main: how long agents are waited for before it works alone. Agent: how long it waits for a main job."""
+    main_slots: int = 0
+    """Main: how many tasks it takes beside agents; 0: only what it must."""
+
+
+class Node:
+    """One running peer, without its clock, its sockets and its disk."""
+
+    def __init__(self, config: Config, now: Instant) -> None:
+        self.config = config
+        self.me = config.key.node_id
+        self.membership = Membership(self.me)
+        self.worker = Worker(self.me, config.name, config.run_id, config.key, config.slots)
+        self.leader: Leader | None = None
+        if config.role == "main":
+            self.leader = self._lead(now)
+        self._bid = Bid(serial=0, open=True, slots=config.slots)
+        self._links: dict[NodeId, ev.LinkUp] = {}
+        self._graphs: dict[Digest, Blob] = {}
+        """Announced or planned, in order."""
+        self._checked: dict[Digest, Graph] = {}
+        self._checking: dict[Digest, Graph] = {}
+        self._retry_at: dict[Digest, Instant] = {}
+        self._closing = False
+        self._main: NodeId | None = self.me if self.leader is not None else None
+        self._main_was_here = self.leader is not None
+        self._leaderless_since: Instant | None = None if self.leader is not None else now
+        self._over: fx.End | None = None
+        """An agent that is to end as soon as nothing runs."""
+        self._ended = False
+
+    def _lead(self, now: Instant) -> Leader:
+        config = self.config
+        recorder = Recorder(Ledger(config.run_id, config.key), config.key, config.run_id)
+        recorder.genesis(Genesis(config.run_id, self.me, config.name, config.chain, config.root_public), now)
+        recorder.joined[self.me] = None
+        market = Market(self.me, config.main_slots, config.wait_ms, now)
+        market.agents[self.me] = Agent(self.me, "main", config.slots, config.labels, shares_main=True)
+        agent = market.agents[self.me]
+        agent.memory_bytes = int(config.facts.get("memory_bytes", "0"))
+        agent.gpu = int(config.facts.get("gpu", "0"))
+        return Leader(self.me, FIRST_EPOCH, dict(config.facts), config.workspace, market, recorder)
+
+    # --- the door ------------------------------------------------------------------------------------
+
+    def step(self, event: ev.Event, now: Instant) -> list[fx.Effect]:
+        """What is to be done because of `event`, in order."""
+        done: list[fx.Effect] = []
+        pending: deque[fx.Effect] = deque(self._route(event, now))
+        while pending:
+            effect = pending.popleft()
+            if isinstance(effect, fx.Send) and effect.peer == self.me:
+                pending.extendleft(reversed(self._message(self.me, effect.message, now)))
+            else:
+                done.append(effect)
+                self._ended = self._ended or isinstance(effect, fx.End)
+        if self._over is not None and not self._ended and not self.worker.jobs:
+            self._ended = True
+            done.append(self._over)
+        return done
+
+    def deadline(self, now: Instant) -> Instant | None:
+        """When `Tick` is due, if nothing else happens."""
+        if self._ended:
+            return None
+        times = [self.membership.deadline(), *self._retry_at.values(), self._leaves_at()]
+        if self.leader is not None:
+            times.append(self.leader.deadline(now))
+        return min((time for time in times if time is not None), default=None)
+
+    def _route(self, event: ev.Event, now: Instant) -> list[fx.Effect]:
+        match event:
+            case ev.Received(peer, message):
+                return self._received(peer, message, now)
+            case ev.LinkUp():
+                return self._link_up(event)
+            case ev.LinkDown(peer, _):
+                self.membership.link_down(peer, now)
+                return []
+            case ev.GraphPlanned(blob, graph):
+                self._checking[blob.digest] = graph
+                self._graphs[blob.digest] = blob
+                return [fx.Check(blob.digest, graph)]
+            case ev.GraphsClosed():
+                self._closing = True
+                return self._close_if_checked(now)
+            case ev.GraphFetched(blob, data):
+                return self._graph_fetched(blob, data)
+            case ev.GraphUnfetched(blob, _):
+                self._retry_at[blob.digest] = after(now, GRAPH_RETRY_MS)
+                return []
+            case ev.Checked():
+                return self._compared(event, now)
+            case ev.Prepared(task, attempt):
+                return self.worker.prepared(task, attempt)
+            case ev.Handed(task, attempt, reason, missing, never):
+                return self.worker.handed(task, attempt, Declined(task, attempt, reason, never, missing), self._main)
+            case ev.TaskRunning(task, attempt):
+                return self.worker.running(task, attempt, self._main)
+            case ev.TaskFinished(task, attempt, execution):
+                return self._finished(task, attempt, execution)
+            case ev.TaskKilled(task, attempt):
+                return self.worker.killed(task, attempt)
+            case ev.Delivered():
+                return self._leading().brought(event, now)
+            case ev.Undelivered():
+                return self._leading().not_brought(event, now)
+            case ev.Stop(reason):
+                return self._stop(reason, now)
+            case ev.Tick():
+                return self._tick(now)
+            case _:
+                assert_never(event)
+
+    def _leading(self) -> Leader:
+        assert self.leader is not None, "only a main job plans and delivers"
+        return self.leader
+
+    # --- peers ---------------------------------------------------------------------------------------
+
+    def _link_up(self, event: ev.LinkUp) -> list[fx.Effect]:
+        config = self.config
+        hello = Hello(
+            config.run_id,
+            config.name,
+            config.role,
+            config.slots,
+            config.incarnation,
+            config.addresses,
+            config.labels,
+            config.facts,
+            config.workspace,
+        )
+        self._links[event.peer] = event
+        return [fx.Send(event.peer, hello)]
+
+    def _received(self, peer: NodeId, message: Message, now: Instant) -> list[fx.Effect]:
+        self.membership.heard(peer, now)
+        try:
+            return self._message(peer, message, now)
+        except RemoteError as error:
+            return [
+                fx.Disconnect(peer, str(error)),
+                fx.Tell(news.Notice(f"peer {self._name(peer)} was cut off: {error}")),
+            ]
+
+    def _message(self, peer: NodeId, message: Message, now: Instant) -> list[fx.Effect]:
+        match message:
+            case Hello():
+                return self._hello(peer, message, now)
+            case Members():
+                return self._rumour(peer, message)
+            case Beat() | Log():
+                return []  # A beat has been heard by now; logs are bulk, and the shell's own.
+            case Announce():
+                return self._announced(peer, message)
+            case Bid():
+                return self.leader.bid(peer, message, now) if self.leader is not None else []
+            case Declined():
+                return self.leader.declined(peer, message, now) if self.leader is not None else []
+            case Started():
+                return self.leader.started(peer, message, now) if self.leader is not None else []
+            case Result():
+                return self.leader.result(peer, message, now) if self.leader is not None else []
+            case Award():
+                return self._awarded(peer, message)
+            case Withdraw():
+                return self.worker.withdrawn(message, peer) if peer == self._main else []
+            case Records():
+                if peer == self._main:
+                    self.worker.learn({record.task: record for record in message.records})
+                return []
+            case Refused(reason):
+                return self._leave(f"the main job gives this agent no tasks: {reason}") if peer == self._main else []
+            case Ended(_, verdict):
+                return self._run_over(peer, verdict)
+            case Leave(reason):
+                change = self.membership.said_goodbye(peer, reason)
+                return self._changed(change, now) if change is not None else []
+            case _:
+                assert_never(message)
+
+    def _hello(self, peer: NodeId, hello: Hello, now: Instant) -> list[fx.Effect]:
+        link = self._links.get(peer)
+        if link is None or hello.run_id != self.config.run_id:
+            raise RemoteError("unexpected", f"a hello for run {hello.run_id!r}")
+        change = self.membership.said_hello(peer, hello, link.host, link.certificate, now)
+        effects: list[fx.Effect] = [fx.Send(peer, self.membership.known())]
+        known = self.membership.peers[peer]
+        rumour = Members((known.member,))
+        if change is not None:
+            effects += [fx.Send(other, rumour) for other in self.membership.linked() if other != peer]
+        if hello.role == "main":
+            effects += self._main_is_here(peer, hello)
+        elif self.leader is not None:
+            effects += self.leader.joined(known, (known.certificate, *self.config.chain[1:]), now)
+        return effects
+
+    def _main_is_here(self, main: NodeId, hello: Hello) -> list[fx.Effect]:
+        if self.leader is not None:
+            raise RemoteError("second-main", f"another main job, {hello.name}, is in this run; give each its own --env")
+        fresh = self._main != main
+        self._main = main
+        self._leaderless_since = None
+        self._main_was_here = True
+        if fresh:
+            self.worker.epoch = Epoch(0)
+        effects: list[fx.Effect] = [fx.Send(main, self._next_bid()), *self.worker.resend(main)]
+        return [fx.Tell(news.Notice(f"joined the run of {hello.name}")), *effects] if fresh else effects
+
+    def _rumour(self, peer: NodeId, message: Members) -> list[fx.Effect]:
+        fresh = self.membership.rumour(message)
+        if not fresh:
+            return []
+        effects: list[fx.Effect] = [
+            fx.Send(other, Members(tuple(fresh))) for other in self.membership.linked() if other != peer
+        ]
+        # Agents need a link to the main job, and the main job to agents; between agents blobs travel without one.
+        wanted = [m for m in fresh if m.standing == "alive" and (m.role == "main" or self.leader is not None)]
+        return [*effects, *(fx.Connect(member.node, member.addresses) for member in wanted)]
+
+    def _changed(self, change: Change, now: Instant) -> list[fx.Effect]:
+        if change.standing == "alive":
+            return []
+        effects: list[fx.Effect] = []
+        if self.leader is not None:
+            effects += self.leader.lost(change.node, change.reason, now, lost=change.standing == "dead")
+        elif change.node == self._main:
+            effects += self._main_is_gone(change.reason, now)
+        return effects
+
+    def _main_is_gone(self, reason: str, now: Instant) -> list[fx.Effect]:
+        self._leaderless_since = now
+        self.worker.drop_waiting()
+        running = len(self.worker.jobs)
+        wait_s = min(self.config.wait_ms, AFTER_LOSS_MS) // 1000
+        text = f"the main job is gone: {reason}; {running} running tasks are finished, then this agent waits {wait_s} s for it and leaves"
+        return [fx.Tell(news.Notice(text))]
+
+    def _name(self, node: NodeId) -> str:
+        peer = self.membership.peers.get(node)
+        return peer.member.name if peer is not None else node[:8]
+
+    # --- graphs --------------------------------------------------------------------------------------
+
+    def _announced(self, peer: NodeId, message: Announce) -> list[fx.Effect]:
+        if peer != self._main or self.leader is not None:
+            return []
+        effects: list[fx.Effect] = []
+        for blob in message.graphs:
+            if blob.digest not in self._graphs:
+                self._graphs[blob.digest] = blob
+                effects.append(self._fetch_graph(blob))
+        return effects
+
+    def _fetch_graph(self, blob: Blob) -> fx.Effect:
+        others = [node for node in self.membership.linked() if node != self._main]
+        return fx.FetchGraph(blob, tuple([self._main, *others] if self._main is not None else others))
+
+    def _graph_fetched(self, blob: Blob, data: bytes) -> list[fx.Effect]:
+        if blob.digest not in self._graphs or blob.digest in self._checking or blob.digest in self._checked:
+            return []
+        try:
+            graph = Graph.decode(data)
+        except RemoteError as error:
+            return self._leave(f"the main job's task graph cannot be read: {error}")
+        self._checking[blob.digest] = graph
+        return [fx.Check(blob.digest, graph)]
+
+    def _compared(self, event: ev.Checked, now: Instant) -> list[fx.Effect]:
+        graph = self._checking.pop(event.digest, None)
+        if graph is None:
+            return []
+        self._checked[event.digest] = graph
+        self.worker.add_graph(graph)
+        known = self._bid
+        self._bid = Bid(
+            known.serial,
+            open=True,
+            slots=self.config.slots,
+            graphs=self._checked_in_order(),
+            cannot={**known.cannot, **event.cannot},
+            cached=(*known.cached, *event.cached),
+        )
+        effects: list[fx.Effect] = [] if self._main is None else [fx.Send(self._main, self._next_bid())]
+        if self.leader is not None:
+            # The main job bids before it plans, so that its own stored results are known when tasks become ready.
+            agent = self.leader.market.agents[self.me]
+            agent.bid = self._bid
+            effects = [*self.leader.plan(self._graphs[event.digest], graph, now), *self._close_if_checked(now)]
+        return effects
+
+    def _checked_in_order(self) -> int:
+        """How many graphs, from the first on, have been compared without a gap."""
+        count = 0
+        for digest in self._graphs:
+            if digest not in self._checked:
+                break
+            count += 1
+        return count
+
+    def _close_if_checked(self, now: Instant) -> list[fx.Effect]:
+        if not self._closing or self._checking or self._leading().closed:
+            return []
+        return self._leading().close(now)
+
+    def _next_bid(self) -> Bid:
+        bid = self._bid
+        self._bid = Bid(
+            bid.serial + 1,
+            bid.open,
+            bid.slots,
+            bid.graphs,
+            bid.reason,
+            bid.cannot,
+            bid.cached,
+            self.worker.estimates.by_target_ms(),
+        )
+        return self._bid
+
+    # --- work ----------------------------------------------------------------------------------------
+
+    def _awarded(self, peer: NodeId, award: Award) -> list[fx.Effect]:
+        if peer != self._main or self._over is not None:
+            return []
+        main = self.membership.peers.get(peer)
+        theirs = main.hello.workspace if main is not None and main.hello is not None else ""
+        shares = peer == self.me or theirs == self.config.workspace != ""
+        return self.worker.awarded(award, peer, shares_main=shares)
+
+    def _finished(self, task: TaskId, attempt: int, execution: ev.Execution) -> list[fx.Effect]:
+        before = self.worker.estimates.by_target_ms()
+        effects = self.worker.finished(task, attempt, execution, self._main)
+        changed = _much_changed(before, self.worker.estimates.by_target_ms())
+        if changed and self._main is not None and self.leader is None:
+            effects.append(fx.Send(self._main, self._next_bid()))
+        return effects
+
+    def _run_over(self, peer: NodeId, verdict: str) -> list[fx.Effect]:
+        if peer != self._main or self.leader is not None:
+            return []
+        return self._leave(f"the run is over: {verdict}")
+
+    def _leave(self, reason: str) -> list[fx.Effect]:
+        self._over = self._over or fx.End(None, reason)
+        return self.worker.kill_all()
+
+    # --- time and the end ----------------------------------------------------------------------------
+
+    def _tick(self, now: Instant) -> list[fx.Effect]:
+        effects: list[fx.Effect] = []
+        if now >= self.membership.next_beat:
+            self.membership.next_beat = after(now, BEAT_MS)
+            epoch = self.leader.epoch if self.leader is not None else self.worker.epoch
+            effects += [fx.Send(node, Beat(epoch)) for node in self.membership.linked()]
+        for change in self.membership.overdue(now):
+            effects += self._changed(change, now)
+        for digest in [digest for digest, at in self._retry_at.items() if now >= at]:
+            del self._retry_at[digest]
+            effects.append(self._fetch_graph(self._graphs[digest]))
+        if self.leader is not None and self.leader.verdict is None:
+            effects += [*self.leader.recorder.due(now), *self.leader.clear(now)]
+        leaves_at = self._leaves_at()
+        if leaves_at is not None and now >= leaves_at:
+            gone = (
+                "the main job did not come back"
+                if self._main_was_here
+                else f"no main job came within {self.config.wait_ms // 1000} s"
+            )
+            effects += self._leave(gone)
+        return effects
+
+    def _leaves_at(self) -> Instant | None:
+        """When an agent without a main job gives up. What runs is finished first."""
+        if self._leaderless_since is None or self.worker.jobs or self._over is not None:
+            return None
+        wait_ms = min(self.config.wait_ms, AFTER_LOSS_MS) if self._main_was_here else self.config.wait_ms
+        return after(self._leaderless_since, wait_ms)
+
+    def _stop(self, reason: str, now: Instant) -> list[fx.Effect]:
+        if self.leader is not None:
+            return self.leader.stop(reason, now)
+        goodbye = Leave(f"stopped by {reason}")
+        effects: list[fx.Effect] = [fx.Send(node, goodbye) for node in self.membership.linked()]
+        return [*effects, *self._leave(f"stopped by {reason}")]
+
+
+def _much_changed(before: Mapping[str, int], now: Mapping[str, int]) -> bool:
+    """Whether a bid is worth amending: something new, or something by more than a quarter."""
+    return any(name not in before or abs(value - before[name]) * 4 > before[name] for name, value in now.items())

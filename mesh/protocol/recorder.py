@@ -1,0 +1,75 @@
+"""The leader's pen: what is appended to the ledger, when it is signed, and which files that changes.
+
+Entries are signed in batches: one checkpoint for all that came within CHECKPOINT_MS, and one at the very end.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesh.identity.keys import NodeKey
+from mesh.ledger import statements
+from mesh.ledger.ledger import Ledger
+from mesh.protocol.effects import Effect, Tell, WriteLedger
+from mesh.protocol.news import CheckpointMade, Verdict
+from mesh.types import Blob, Instant, NodeId, after
+
+CHECKPOINT_MS: Final = 200
+
+
+@dataclass(slots=True)
+class Recorder:
+    """The one who appends."""
+
+    ledger: Ledger
+    key: NodeKey
+    run_id: str
+    written: int = 0
+    """Entries that a signed checkpoint covers."""
+    dirty_since: Instant | None = None
+    joined: dict[NodeId, None] = field(default_factory=dict)
+
+    def append(self, envelope: bytes, now: Instant) -> int:
+        """One entry; returns its index."""
+        if self.dirty_since is None:
+            self.dirty_since = now
+        return self.ledger.append(envelope)
+
+    def genesis(self, genesis: statements.Genesis, now: Instant) -> None:
+        """Leaf 0: who leads, and by whose authority."""
+        self.append(genesis.seal(self.key), now)
+
+    def join(self, node: NodeId, name: str, chain: tuple[bytes, ...], now: Instant) -> None:
+        """A node whose signatures count from here on."""
+        if node not in self.joined:
+            self.joined[node] = None
+            self.append(statements.Joined(self.run_id, node, name, chain).seal(self.key), now)
+
+    def graph(self, blob: Blob, tasks: int, now: Instant) -> None:
+        """What is to be done."""
+        self.append(statements.GraphLeaf(self.run_id, blob.digest, tasks).seal(self.key), now)
+
+    def verdict(self, verdict: Verdict, exit_code: int, now: Instant) -> None:
+        """How it ended."""
+        leaf = statements.VerdictLeaf(self.run_id, verdict, exit_code, self.ledger.size, self.ledger.root)
+        self.append(leaf.seal(self.key), now)
+
+    def due(self, now: Instant) -> list[Effect]:
+        """Sign, where it is time to."""
+        deadline = self.deadline()
+        return self.sign() if deadline is not None and now >= deadline else []
+
+    def deadline(self) -> Instant | None:
+        """When the next checkpoint is to be made."""
+        return None if self.dirty_since is None else after(self.dirty_since, CHECKPOINT_MS)
+
+    def sign(self) -> list[Effect]:
+        """A checkpoint over all that there is."""
+        if self.dirty_since is None:
+            return []
+        self.dirty_since = None
+        change = self.ledger.files_since(self.written)
+        self.written = self.ledger.size
+        return [
+            WriteLedger(change.files, change.removed),
+            Tell(CheckpointMade(self.ledger.size, self.ledger.root_text(), 0)),
+        ]

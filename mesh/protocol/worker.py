@@ -1,0 +1,245 @@
+"""The half of a node that runs tasks: awards in, executions out, results back. Main jobs have one too, for what stays with them.
+
+    (nothing) --award--> preparing --prepared--> waiting --a slot is free--> starting --running--> running --finished--> (result)
+                             |                      |                           |                     |
+                             +------ withdrawn, handed back: `Declined` --------+                     +--killed--> (nothing)
+
+A result is kept, and sent again over every new link, until the leader shows that it has recorded it. Awards of an older epoch are void; a result of
+one is still a result, since outputs are named by content and a second execution costs only time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from mesh.graph import Task
+from mesh.graph.graph import Graph
+from mesh.identity.keys import NodeKey
+from mesh.ledger.completion import Completion
+from mesh.protocol.effects import Effect, Execute, Keep, Kill, Need, Prepare, Send
+from mesh.protocol.estimate import Estimator
+from mesh.protocol.events import Execution
+from mesh.types import Epoch, NodeId, TaskId
+from mesh.wire.messages import Award, Declined, Record, Result, Started, Withdraw
+
+
+class Phase(Enum):
+    """Where an awarded task is on this node."""
+
+    PREPARING = auto()
+    WAITING = auto()
+    STARTING = auto()
+    RUNNING = auto()
+
+
+@dataclass(slots=True)
+class Job:
+    """One award at work."""
+
+    award: Award
+    task: Task
+    needs: tuple[Need, ...]
+    phase: Phase = Phase.PREPARING
+    killed: bool = False
+
+
+@dataclass(slots=True)
+class Worker:
+    """What this node has been given, and what of it runs. It holds at most `slots` slots' worth of running tasks."""
+
+    me: NodeId
+    name: str
+    run_id: str
+    key: NodeKey
+    slots: int
+    tasks: dict[TaskId, Task] = field(default_factory=dict)
+    order: dict[TaskId, int] = field(default_factory=dict)
+    """Each task's place in the order of the graphs: dependencies are restored in it."""
+    records: dict[TaskId, Record] = field(default_factory=dict)
+    jobs: dict[TaskId, Job] = field(default_factory=dict)
+    """In the order of their awards."""
+    unrecorded: dict[TaskId, str] = field(default_factory=dict)
+    """Envelopes of results that the leader has not shown in its records yet."""
+    estimates: Estimator = field(default_factory=Estimator)
+    epoch: Epoch = Epoch(0)
+
+    def awarded(self, award: Award, leader: NodeId, *, shares_main: bool) -> list[Effect]:
+        """The leader gives this node a task. `shares_main`: this workspace is the main job's own, where outputs need no bringing."""
+        if award.epoch < self.epoch:
+            return []
+        self.epoch = award.epoch
+        task = self.tasks.get(award.task)
+        if task is None:
+            return [
+                Send(leader, Declined(award.task, award.attempt, "this agent does not have the graph of that task"))
+            ]
+        if award.task in self.unrecorded:
+            return [Send(leader, Result(self.unrecorded[award.task]))]
+        job = self.jobs.get(award.task)
+        if job is not None:
+            job.award = award if not job.killed else job.award
+            return [Send(leader, Started(award.task, award.attempt))] if job.phase is Phase.RUNNING else []
+        needs = () if shares_main else self._needs(task)
+        self.jobs[award.task] = Job(award, task, needs)
+        if needs:
+            return [Prepare(award.task, award.attempt, needs)]
+        return self.prepared(award.task, award.attempt)
+
+    def _needs(self, task: Task) -> tuple[Need, ...]:
+        """Outputs of everything it depends on, directly or not: what a one-machine run would have on disk by now."""
+        seen: dict[TaskId, None] = {}
+        stack = list(task.deps)
+        while stack:
+            dep = stack.pop()
+            if dep not in seen:
+                seen[dep] = None
+                stack.extend(self.tasks[dep].deps)
+        needs = []
+        for dep in sorted(seen, key=self.order.__getitem__):
+            record = self.records.get(dep)
+            if record is not None and record.outputs is not None:
+                needs.append(Need(dep, record.key, record.outputs, record.holders))
+        return tuple(needs)
+
+    def add_graph(self, graph: Graph) -> None:
+        """Tasks that may be awarded from now on."""
+        for task in graph.tasks.values():
+            self.order.setdefault(task.id, len(self.order))
+            self.tasks[task.id] = task
+
+    def prepared(self, task: TaskId, attempt: int) -> list[Effect]:
+        """Its inputs are in the store."""
+        job = self._job(task, attempt)
+        if job is None or job.phase is not Phase.PREPARING:
+            return []
+        job.phase = Phase.WAITING
+        return self._start()
+
+    def _start(self) -> list[Effect]:
+        """Start what is prepared and fits, first awarded first."""
+        effects: list[Effect] = []
+        busy = [job for job in self.jobs.values() if job.phase in (Phase.STARTING, Phase.RUNNING)]
+        used = sum(self._cpu(job.task) for job in busy)
+        exclusive = any(job.task.whole_agent for job in busy)
+        for job in self.jobs.values():
+            if job.phase is not Phase.WAITING:
+                continue
+            if exclusive or used + self._cpu(job.task) > self.slots or (job.task.whole_agent and used > 0):
+                # Nothing overtakes: a wide task at the head would otherwise never find room.
+                break
+            job.phase = Phase.STARTING
+            used += self._cpu(job.task)
+            exclusive = job.task.whole_agent
+            effects.append(Execute(job.task.id, job.award.attempt, job.needs))
+        return effects
+
+    def _cpu(self, task: Task) -> int:
+        return min(task.resources.cpu, self.slots)
+
+    def running(self, task: TaskId, attempt: int, leader: NodeId | None) -> list[Effect]:
+        """Its process has started."""
+        job = self._job(task, attempt)
+        if job is None:
+            return []
+        job.phase = Phase.RUNNING
+        return [Send(leader, Started(task, job.award.attempt))] if leader is not None else []
+
+    def finished(self, task: TaskId, attempt: int, run: Execution, leader: NodeId | None) -> list[Effect]:
+        """It ended: sign the completion and tell the leader."""
+        job = self._job(task, attempt)
+        if job is None:
+            return []
+        del self.jobs[task]
+        completion = Completion(
+            run_id=self.run_id,
+            task=task,
+            key=run.key or job.task.key,
+            status=run.status,
+            exit_code=run.exit_code,
+            epoch=job.award.epoch,
+            seq=job.award.seq,
+            attempt=job.award.attempt,
+            name=self.name,
+            outputs=run.outputs,
+            log=run.log,
+            started_ms=run.started_ms,
+            ended_ms=run.ended_ms,
+            max_rss_bytes=run.max_rss_bytes,
+            cache=run.cache,
+            deps=job.task.deps,
+            problem=run.problem,
+            allowed_to_fail=job.task.allow_failure,
+        )
+        envelope = completion.seal(self.key)
+        effects: list[Effect] = []
+        if run.cache == "none":
+            self.estimates.learn(task, run.ended_ms - run.started_ms)
+            if run.status == "success" and job.task.cache and completion.key:
+                effects.append(Keep(completion.key, envelope))
+        self.unrecorded[task] = envelope.decode()
+        if leader is not None:
+            effects.append(Send(leader, Result(self.unrecorded[task])))
+        return [*effects, *self._start()]
+
+    def handed(self, task: TaskId, attempt: int, declined: Declined, leader: NodeId | None) -> list[Effect]:
+        """The shell could not, or must not, run it here."""
+        if self._job(task, attempt) is None:
+            return []
+        del self.jobs[task]
+        effects: list[Effect] = [Send(leader, declined)] if leader is not None else []
+        return [*effects, *self._start()]
+
+    def killed(self, task: TaskId, attempt: int) -> list[Effect]:
+        """Its processes are gone, as was asked."""
+        if self._job(task, attempt) is None:
+            return []
+        del self.jobs[task]
+        return self._start()
+
+    def withdrawn(self, message: Withdraw, leader: NodeId) -> list[Effect]:
+        """The leader wants an award back."""
+        job = self._job(message.task, message.attempt)
+        if job is None or message.epoch < self.epoch:
+            return []
+        if job.phase in (Phase.STARTING, Phase.RUNNING):
+            if not message.kill or job.killed:
+                return []
+            job.killed = True
+            return [Kill(message.task, message.attempt)]
+        del self.jobs[message.task]
+        return [Send(leader, Declined(message.task, message.attempt, "taken back")), *self._start()]
+
+    def learn(self, records: Mapping[TaskId, Record]) -> None:
+        """The leader's records: where outputs are, and which of this node's results have arrived."""
+        self.records.update(records)
+        for task in records:
+            self.unrecorded.pop(task, None)
+
+    def resend(self, leader: NodeId) -> list[Effect]:
+        """What the leader may have missed while there was no link."""
+        effects: list[Effect] = [Send(leader, Result(envelope)) for envelope in self.unrecorded.values()]
+        effects += [
+            Send(leader, Started(task, job.award.attempt))
+            for task, job in self.jobs.items()
+            if job.phase is Phase.RUNNING
+        ]
+        return effects
+
+    def drop_waiting(self) -> None:
+        """Nobody leads any more: forget what has not started."""
+        for task in [task for task, job in self.jobs.items() if job.phase in (Phase.PREPARING, Phase.WAITING)]:
+            del self.jobs[task]
+
+    def kill_all(self) -> list[Effect]:
+        """The run is over: forget what waits, end what runs."""
+        self.drop_waiting()
+        effects: list[Effect] = []
+        for task, job in self.jobs.items():
+            if not job.killed:
+                job.killed = True
+                effects.append(Kill(task, job.award.attempt))
+        return effects
+
+    def _job(self, task: TaskId, attempt: int) -> Job | None:
+        job = self.jobs.get(task)
+        return job if job is not None and job.award.attempt == attempt else None
