@@ -1,0 +1,37 @@
+"""What a person types: one file per verb. Each verb imports what it needs when it runs, so that `dte --help` is quick."""
+
+import os
+import sys
+
+
+def main() -> int:
+    """Run the verb in argv. What stands behind `--` of `dte run` is the user's command, and none of our business."""
+    if not __debug__:
+        print("dte: python -O removes the checks that dte relies on; run it without", file=sys.stderr)
+        return 2
+    # Its fancier help costs 100 ms to load; a person's own choice counts.
+    os.environ.setdefault("TYPER_USE_RICH", "0")
+    from mesh.cli.app import app
+    from mesh.errors import MeshError
+
+    arguments, command = sys.argv[1:], None
+    if arguments[:1] == ["run"] and "--" in arguments:
+        at = arguments.index("--")
+        arguments, command = arguments[:at], tuple(arguments[at + 1 :])
+    try:
+        code = app(arguments, obj=command, standalone_mode=False, prog_name="dte")
+    except MeshError as error:
+        print(f"dte: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except Exception as error:
+        return _usage(error)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception) -> int:
+    """What the option parser found wrong, in its own words; anything else is a defect, and shown as one."""
+    show = getattr(error, "show", None)
+    if show is None:
+        raise error
+    show()
+    return int(getattr(error, "exit_code", 2))

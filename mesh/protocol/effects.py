@@ -131,7 +131,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """This node is done. A main job ends with a verdict; an agent with None. `reason` is for a person."""
+    """This node is done. `verdict` is that of the run; None where an agent leaves without having heard it. `reason` is for a person."""
 
     verdict: Verdict | None
     reason: str

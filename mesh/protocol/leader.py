@@ -234,11 +234,10 @@ class Leader:
 
     def _again(self, state: TaskState, agent: str, reason: str, now: Instant, *, quiet: bool = False) -> list[Effect]:
         attempt = state.attempt
-        if attempt >= ATTEMPTS_MAX and not quiet:
-            return self._decide(state, "failure", f"given up after {attempt} attempts; the last: {reason}", now)
         if quiet:
-            # Taken back before it started: that was no attempt.
-            state.attempt -= 1
+            state.taken_back += 1
+        elif state.attempts >= ATTEMPTS_MAX:
+            return self._decide(state, "failure", f"given up after {state.attempts} attempts; the last: {reason}", now)
         self.market.requeue(state, now)
         return [] if quiet else [Tell(news.TaskRequeued(state.task.id, agent, attempt, reason))]
 
@@ -319,7 +318,7 @@ class Leader:
                     else done.name
                     if holders
                     else "",
-                    attempts=state.attempt,
+                    attempts=state.attempts,
                     cache=done.cache,
                     exit_code=done.exit_code,
                     duration_ms=done.ended_ms - done.started_ms,

@@ -13,7 +13,7 @@ do, and everything while there are no agents.
 """
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -27,7 +27,9 @@ GIVE_UP_MS: Final = 120_000
 """How much longer a task that even the main job cannot do is kept open for an agent that can."""
 
 TAKE_BACK_MIN_MS: Final = 200
-"""An award is taken back only where it would wait at least this long: moving it costs a round trip."""
+"""An award is taken back only where somebody else would be done at least so much earlier: moving it costs a round trip."""
+TAKE_BACKS_MAX: Final = 3
+"""How often one task is moved: estimates that change with every result must not make it wander for ever."""
 
 
 class Phase(IntEnum):
@@ -53,6 +55,9 @@ class TaskState:
     order: int = 0
     ready_at: Instant = Instant(0)
     attempt: int = 0
+    """Numbers its awards, so that a message about an earlier one is known for that."""
+    taken_back: int = 0
+    """How many of these were taken back before they started."""
     failures: int = 0
     agent: NodeId | None = None
     awarded_at: Instant = Instant(0)
@@ -62,6 +67,11 @@ class TaskState:
     record: Record | None = None
     settled: bool = False
     """Its outputs are in the main job's workspace (or it has none to bring)."""
+
+    @property
+    def attempts(self) -> int:
+        """How often it was really tried."""
+        return self.attempt - self.taken_back
 
 
 @dataclass(slots=True)
@@ -391,23 +401,30 @@ class Market:
         taken: list[TaskState] = []
         spare = {agent.node: agent.slots - agent.load for agent in idle}
         for victim in self.agents.values():
-            if victim.load <= victim.slots or self.free_at(victim, now) < now + TAKE_BACK_MIN_MS:
-                continue
-            for state in self._in_advance(victim):
-                taker = next(
-                    (a for a in idle if spare[a.node] > 0 and self.able(state, a) and self._in_reach(state, a)), None
-                )
+            for state, done_there in self._in_advance(victim, now):
+                taker = next((a for a in idle if spare[a.node] > 0 and self._gains(state, a, done_there, now)), None)
                 if taker is not None:
                     spare[taker.node] -= 1
                     state.withdrawing = True
                     taken.append(state)
         return taken
 
-    def _in_advance(self, agent: Agent) -> Iterable[TaskState]:
-        """Its awards that cannot have started: those behind the first `slots` slots' worth."""
-        used = 0
+    def _gains(self, state: TaskState, taker: Agent, done_there: int, now: Instant) -> bool:
+        """Whether the idle `taker` would have it done clearly earlier than where it waits."""
+        if state.taken_back >= TAKE_BACKS_MAX or not self.able(state, taker) or not self._in_reach(state, taker):
+            return False
+        return now + self.estimate_ms(state.task.id, taker) + TAKE_BACK_MIN_MS <= done_there
+
+    def _in_advance(self, agent: Agent, now: Instant) -> Iterator[tuple[TaskState, int]]:
+        """Its awards that cannot have started, those behind the first `slots` slots' worth, and when each should be done there."""
+        if agent.load <= agent.slots:
+            return
+        used, work_ms = 0, 0
         for task in agent.jobs:
             state = self.tasks[task]
+            estimate_ms = self.estimate_ms(task, agent)
             used += self._cpu(state.task, agent)
             if used > agent.slots and state.phase is Phase.AWARDED and not state.withdrawing:
-                yield state
+                yield state, now + work_ms // agent.slots + estimate_ms
+            started = state.phase is Phase.RUNNING
+            work_ms += max(1, estimate_ms - (now - state.started_at)) if started else estimate_ms

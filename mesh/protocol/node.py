@@ -94,7 +94,8 @@ class Node:
         self._checking: dict[Digest, Graph] = {}
         self._retry_at: dict[Digest, Instant] = {}
         self._closing = False
-        self._main: NodeId | None = self.me if self.leader is not None else None
+        self.main: NodeId | None = self.me if self.leader is not None else None
+        """Who leads, as far as this node knows; it may be gone."""
         self._main_was_here = self.leader is not None
         self._leaderless_since: Instant | None = None if self.leader is not None else now
         self._over: fx.End | None = None
@@ -166,9 +167,9 @@ class Node:
             case ev.Prepared(task, attempt):
                 return self.worker.prepared(task, attempt)
             case ev.Handed(task, attempt, reason, missing, never):
-                return self.worker.handed(task, attempt, Declined(task, attempt, reason, never, missing), self._main)
+                return self.worker.handed(task, attempt, Declined(task, attempt, reason, never, missing), self.main)
             case ev.TaskRunning(task, attempt):
-                return self.worker.running(task, attempt, self._main)
+                return self.worker.running(task, attempt, self.main)
             case ev.TaskFinished(task, attempt, execution):
                 return self._finished(task, attempt, execution)
             case ev.TaskKilled(task, attempt):
@@ -237,13 +238,13 @@ class Node:
             case Award():
                 return self._awarded(peer, message)
             case Withdraw():
-                return self.worker.withdrawn(message, peer) if peer == self._main else []
+                return self.worker.withdrawn(message, peer) if peer == self.main else []
             case Records():
-                if peer == self._main:
+                if peer == self.main:
                     self.worker.learn({record.task: record for record in message.records})
                 return []
             case Refused(reason):
-                return self._leave(f"the main job gives this agent no tasks: {reason}") if peer == self._main else []
+                return self._leave(f"the main job gives this agent no tasks: {reason}") if peer == self.main else []
             case Ended(_, verdict):
                 return self._run_over(peer, verdict)
             case Leave(reason):
@@ -271,8 +272,8 @@ class Node:
     def _main_is_here(self, main: NodeId, hello: Hello) -> list[fx.Effect]:
         if self.leader is not None:
             raise RemoteError("second-main", f"another main job, {hello.name}, is in this run; give each its own --env")
-        fresh = self._main != main
-        self._main = main
+        fresh = self.main != main
+        self.main = main
         self._leaderless_since = None
         self._main_was_here = True
         if fresh:
@@ -297,7 +298,7 @@ class Node:
         effects: list[fx.Effect] = []
         if self.leader is not None:
             effects += self.leader.lost(change.node, change.reason, now, lost=change.standing == "dead")
-        elif change.node == self._main:
+        elif change.node == self.main:
             effects += self._main_is_gone(change.reason, now)
         return effects
 
@@ -316,7 +317,7 @@ class Node:
     # --- graphs --------------------------------------------------------------------------------------
 
     def _announced(self, peer: NodeId, message: Announce) -> list[fx.Effect]:
-        if peer != self._main or self.leader is not None:
+        if peer != self.main or self.leader is not None:
             return []
         effects: list[fx.Effect] = []
         for blob in message.graphs:
@@ -326,8 +327,8 @@ class Node:
         return effects
 
     def _fetch_graph(self, blob: Blob) -> fx.Effect:
-        others = [node for node in self.membership.linked() if node != self._main]
-        return fx.FetchGraph(blob, tuple([self._main, *others] if self._main is not None else others))
+        others = [node for node in self.membership.linked() if node != self.main]
+        return fx.FetchGraph(blob, tuple([self.main, *others] if self.main is not None else others))
 
     def _graph_fetched(self, blob: Blob, data: bytes) -> list[fx.Effect]:
         if blob.digest not in self._graphs or blob.digest in self._checking or blob.digest in self._checked:
@@ -354,7 +355,7 @@ class Node:
             cannot={**known.cannot, **event.cannot},
             cached=(*known.cached, *event.cached),
         )
-        effects: list[fx.Effect] = [] if self._main is None else [fx.Send(self._main, self._next_bid())]
+        effects: list[fx.Effect] = [] if self.main is None else [fx.Send(self.main, self._next_bid())]
         if self.leader is not None:
             # The main job bids before it plans, so that its own stored results are known when tasks become ready.
             agent = self.leader.market.agents[self.me]
@@ -393,7 +394,7 @@ class Node:
     # --- work ----------------------------------------------------------------------------------------
 
     def _awarded(self, peer: NodeId, award: Award) -> list[fx.Effect]:
-        if peer != self._main or self._over is not None:
+        if peer != self.main or self._over is not None:
             return []
         main = self.membership.peers.get(peer)
         theirs = main.hello.workspace if main is not None and main.hello is not None else ""
@@ -402,19 +403,19 @@ class Node:
 
     def _finished(self, task: TaskId, attempt: int, execution: ev.Execution) -> list[fx.Effect]:
         before = self.worker.estimates.by_target_ms()
-        effects = self.worker.finished(task, attempt, execution, self._main)
+        effects = self.worker.finished(task, attempt, execution, self.main)
         changed = _much_changed(before, self.worker.estimates.by_target_ms())
-        if changed and self._main is not None and self.leader is None:
-            effects.append(fx.Send(self._main, self._next_bid()))
+        if changed and self.main is not None and self.leader is None:
+            effects.append(fx.Send(self.main, self._next_bid()))
         return effects
 
-    def _run_over(self, peer: NodeId, verdict: str) -> list[fx.Effect]:
-        if peer != self._main or self.leader is not None:
+    def _run_over(self, peer: NodeId, verdict: news.Verdict) -> list[fx.Effect]:
+        if peer != self.main or self.leader is not None:
             return []
-        return self._leave(f"the run is over: {verdict}")
+        return self._leave(f"the run is over: {verdict}", verdict)
 
-    def _leave(self, reason: str) -> list[fx.Effect]:
-        self._over = self._over or fx.End(None, reason)
+    def _leave(self, reason: str, verdict: news.Verdict | None = None) -> list[fx.Effect]:
+        self._over = self._over or fx.End(verdict, reason)
         return self.worker.kill_all()
 
     # --- time and the end ----------------------------------------------------------------------------

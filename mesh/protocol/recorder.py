@@ -3,6 +3,7 @@
 Entries are signed in batches: one checkpoint for all that came within CHECKPOINT_MS, and one at the very end.
 """
 
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -71,5 +72,5 @@ class Recorder:
         self.written = self.ledger.size
         return [
             WriteLedger(change.files, change.removed),
-            Tell(CheckpointMade(self.ledger.size, self.ledger.root_text(), 0)),
+            Tell(CheckpointMade(self.ledger.size, b64encode(self.ledger.root).decode(), 0)),
         ]

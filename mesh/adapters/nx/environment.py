@@ -1,0 +1,79 @@
+"""The environment of nx on the main job, of nx on an agent, and so of every task that either starts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from mesh.wire import canonical
+
+SHIM: Final = Path(__file__).with_name("main.cjs")
+WORKER: Final = Path(__file__).with_name("worker.cjs")
+
+_OURS: Final = "DTE_"
+_QUIET: Final = {
+    "NX_DAEMON": "false",  # a daemon outlives its run, and would be started with our preload
+    "NX_NO_CLOUD": "true",
+    "NX_SKIP_ATOMIZER_VALIDATION": "true",  # nx refuses atomized tasks where nothing distributes them
+    "NX_TUI": "false",
+}
+_AGAINST_THE_CACHE: Final = (
+    "NX_CACHE_FAILURES",
+    "NX_DISABLE_NX_CACHE",
+    "NX_DISABLE_REMOTE_CACHE",
+    "NX_SKIP_NX_CACHE",
+    "NX_SKIP_REMOTE_CACHE",
+)
+
+
+def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, token: str) -> dict[str, str]:
+    """What the user's command is started with: any nx under it finds dte at `socket_path`, and takes artifacts from `cache_url`.
+
+    What dte sets over the user's own values is told along, so that nx can go back to them where it runs the tasks itself.
+    """
+    changed = {
+        **_QUIET,
+        **_cache(base, cache_url, token),
+        "NODE_OPTIONS": f"{base.get('NODE_OPTIONS', '')} --require {_quoted(SHIM)}".strip(),
+        "NX_TASKS_RUNNER_DYNAMIC_OUTPUT": "false",
+    }
+    saved = {name: base.get(name) for name in changed}
+    return {
+        **_without_ours(base),
+        **changed,
+        "DTE_NX_SOCKET": socket_path,
+        "DTE_NX_SAVED": canonical.encode(saved).decode(),
+    }
+
+
+def worker_environment(base: Mapping[str, str], private: Path, cache_url: str, token: str) -> dict[str, str]:
+    """What nx on an agent is started with. Its own cache is in `private`, so that whatever it runs is put into ours, and nothing else is read."""
+    kept = {name: value for name, value in _without_ours(base).items() if name not in _AGAINST_THE_CACHE}
+    return {
+        "NX_ISOLATE_PLUGINS": "false",  # halves the time to start; the user may say otherwise
+        **kept,
+        **_QUIET,
+        **_cache(base, cache_url, token),
+        "NX_CACHE_DIRECTORY": str(private / "cache"),
+        "NX_WORKSPACE_DATA_DIRECTORY": str(private / "data"),
+    }
+
+
+def _cache(base: Mapping[str, str], url: str, token: str) -> dict[str, str]:
+    direct = "127.0.0.1,localhost"
+    return {
+        "NX_SELF_HOSTED_REMOTE_CACHE_SERVER": url,
+        "NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN": token,
+        # nx asks a proxy even for the loopback, and ends the run when that cannot help.
+        **{name: ",".join(filter(None, (base.get(name), direct))) for name in ("NO_PROXY", "no_proxy")},
+    }
+
+
+def _without_ours(base: Mapping[str, str]) -> dict[str, str]:
+    """No task, and nothing that may start one, sees DTE_SECRET or how this run was set up."""
+    return {name: value for name, value in base.items() if not name.startswith(_OURS)}
+
+
+def _quoted(path: Path) -> str:
+    """NODE_OPTIONS is split at spaces, but for those in double quotes."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"' if " " in escaped else escaped

@@ -1,0 +1,56 @@
+'use strict';
+/*
+ * What main.cjs and worker.cjs share: JSON lines over a socket to dte, and a way to nx's own modules that holds from nx 21 to 24.
+ */
+const path = require('node:path');
+
+/** Speak JSON lines on `socket`; `closed` is called once, when the other side is gone. Returns the function that sends one value. */
+function link(socket, message, closed) {
+  let parts = [];
+  socket.on('data', (data) => {
+    let end;
+    while ((end = data.indexOf(0x0a)) >= 0) {
+      const line = Buffer.concat([...parts, data.subarray(0, end)]);
+      parts = [];
+      data = data.subarray(end + 1);
+      message(JSON.parse(line.toString('utf8')));
+    }
+    if (data.length > 0) parts.push(data);
+  });
+  socket.on('error', () => {}); // 'close' follows, and says all there is to say
+  socket.on('close', closed);
+  return (value) => socket.write(`${JSON.stringify(value)}\n`);
+}
+
+/**
+ * nx's modules by their place below `src`, whatever this version's layout. The tasks-runner folder is the fixed point: it is what `exports`
+ * maps for every version, and where the runner is found.
+ */
+function internals(tasksRunnerFolder) {
+  const source = path.dirname(tasksRunnerFolder);
+  const load = (name) => require(path.join(source, name));
+  const maybe = (name) => {
+    try {
+      return load(name);
+    } catch {
+      return {};
+    }
+  };
+  const home = path.basename(path.dirname(source)) === 'dist' ? path.join(source, '..', '..') : path.join(source, '..');
+  return { load, maybe, version: require(path.join(home, 'package.json')).version };
+}
+
+/**
+ * Bring the outputs of `task` into the workspace: from nx's local cache, or through dte's loopback cache. Returns what nx knows of the result,
+ * or null where neither has it.
+ */
+async function restore(nx, cache, task) {
+  // A hash that nx did not compute in this process is not in its database yet, and the cache's table refers to that one.
+  const { project, target, configuration } = task.target;
+  nx.maybe('hasher/hash-task').getTaskDetails?.()?.recordTaskDetails([{ hash: task.hash, project, target, configuration }]);
+  const result = await cache.get(task);
+  if (result && !result.remote) await cache.copyFilesFromCache(task.hash, result, task.outputs);
+  return result;
+}
+
+module.exports = { internals, link, restore };

@@ -1,0 +1,282 @@
+'use strict';
+/*
+ * Preloaded into every node process under `dte run`: in the one that is nx, the tasks runner is replaced by one that hands nx's plan to dte
+ * and shows what dte reports, through nx's own life cycle. nx has selected, checked and hashed by then, and prints and exits by itself
+ * afterwards, so that neither its command line nor its output is imitated here.
+ *
+ *     plan ──▶ declined, or dte cannot be reached ──▶ nx's own runner, as if dte were not there
+ *       └────▶ accepted ──▶ results, one by one ──▶ finish ──▶ nx's summary and exit code
+ *                               └──▶ connection lost ──▶ an error, so a non-zero exit code
+ *
+ * One message is answered before the next is sent: `plan` by `accept` or `decline`, each `result` by `shown` or `missed`.
+ */
+const crypto = require('node:crypto');
+const Module = require('node:module');
+const net = require('node:net');
+const path = require('node:path');
+const { isMainThread } = require('node:worker_threads');
+const { internals, link, restore } = require('./link.cjs');
+
+const RUNNERS = [
+  { file: /[\\/]nx[\\/](?:dist[\\/])?src[\\/]tasks-runner[\\/]default-tasks-runner\.js$/, names: ['default', 'defaultTasksRunner'] },
+  // Where nx.json carries a Cloud id, nx before 22.7 goes through this shell even with NX_NO_CLOUD.
+  { file: /[\\/]nx[\\/](?:dist[\\/])?src[\\/]nx-cloud[\\/]nx-cloud-tasks-runner-shell\.js$/, names: ['nxCloudTasksRunnerShell'] },
+];
+let taken = false;
+
+if (process.env.DTE_NX_SOCKET && isMainThread) {
+  const compile = Module._extensions['.js'];
+  Module._extensions['.js'] = function (module, filename) {
+    compile(module, filename);
+    const runner = RUNNERS.find(({ file }) => file.test(filename));
+    if (!runner) return;
+    const tasksRunner = path.join(path.dirname(filename), '..', 'tasks-runner');
+    for (const name of runner.names) {
+      const original = module.exports[name];
+      module.exports[name] = (tasks, options, context) => run(original, internals(tasksRunner), tasks, options, context);
+    }
+  };
+}
+
+async function run(original, nx, tasks, options, context) {
+  if (taken) return original(tasks, options, context); // nx's own runner, called by the Cloud shell that we gave way to
+  taken = true;
+  const address = process.env.DTE_NX_SOCKET;
+  const saved = JSON.parse(process.env.DTE_NX_SAVED ?? '{}');
+  // What nx starts from here on, and any nx under that, is not ours.
+  for (const name of Object.keys(process.env)) if (name.startsWith('DTE_')) delete process.env[name];
+  assign(process.env, { NODE_OPTIONS: saved.NODE_OPTIONS });
+  let conversation;
+  try {
+    const cache = nx.load('tasks-runner/cache').getCache(options);
+    conversation = await Conversation.open(address);
+    const answer = await conversation.ask({ do: 'plan', plan: await makePlan(nx, cache, options, context) });
+    if (answer.do === 'accept') return await new Run(nx, cache, options, context).drive(tasks, conversation);
+    notice(answer.reason);
+  } catch (error) {
+    if (!(error instanceof Unreachable)) throw error;
+    notice(error.message);
+  } finally {
+    conversation?.close();
+  }
+  assign(process.env, saved);
+  return original(tasks, options, context);
+}
+
+/** One accepted run: what nx's runner would do with its own results, done with dte's. */
+class Run {
+  constructor(nx, cache, options, context) {
+    this.nx = nx;
+    this.cache = cache;
+    this.options = options;
+    this.context = context;
+    this.lifeCycle = options.lifeCycle;
+    this.statuses = {};
+  }
+
+  async drive(tasks, conversation) {
+    const { total, discrete } = threads(this.options, this.context.taskGraph);
+    await this.cache.init?.();
+    await this.lifeCycle.startCommand?.(total, discrete);
+    let message = await conversation.next();
+    while (message.do !== 'finish') message = await conversation.ask(await this.show(message));
+    await this.stopContinuous(tasks);
+    const open = tasks.filter((task) => !this.statuses[task.id]).map((task) => task.id);
+    if (open.length > 0) throw new Error(`dte ended the run without a result for: ${open.join(', ')}`);
+    // Not in a `finally`: some versions would print a summary of success for what came to nothing.
+    const { getPerformanceReport } = this.nx.maybe('tasks-runner/life-cycles/performance-life-cycle');
+    await this.lifeCycle.endCommand?.(getPerformanceReport?.(tasks.length));
+    return this.statuses;
+  }
+
+  async show(result) {
+    const task = this.context.taskGraph.tasks[result.id];
+    if (result.status === 'skipped') {
+      this.statuses[task.id] = 'skipped'; // as nx does: not a word until the summary
+      return { do: 'shown', id: task.id };
+    }
+    task.hash = result.hash || task.hash || `dte-${task.id}`;
+    let terminalOutput = result.output;
+    if (result.restore) {
+      const restored = await restore(this.nx, this.cache, task);
+      if (!restored || restored.code !== 0) return { do: 'missed', id: task.id };
+      terminalOutput = restored.terminalOutput;
+    }
+    const status = result.cached ? 'remote-cache' : result.status;
+    await this.tell(task, status, result, terminalOutput, () => this.print(task, status, terminalOutput));
+    return { do: 'shown', id: task.id };
+  }
+
+  async tell(task, status, { code, started_ms, ended_ms }, terminalOutput, print) {
+    await this.lifeCycle.scheduleTask?.(task);
+    task.startTime = started_ms;
+    await this.lifeCycle.startTasks?.([task], { groupId: 0 });
+    print();
+    task.endTime = ended_ms;
+    await this.lifeCycle.endTasks?.([{ task, status, code, terminalOutput }], { groupId: 0 });
+    this.statuses[task.id] = status;
+  }
+
+  print(task, status, terminalOutput) {
+    if (!this.streams(task, status)) {
+      this.lifeCycle.printTaskTerminalOutput?.(task, status, terminalOutput);
+      return;
+    }
+    const { output } = this.nx.load('utils/output');
+    output.logCommand(this.nx.load('tasks-runner/utils').getPrintableCommandArgsForTask(task).join(' '));
+    const { writePrefixedLines, getColor } = this.nx.maybe('tasks-runner/running-tasks/output-prefix');
+    if (process.env.NX_PREFIX_OUTPUT === 'true' && writePrefixedLines) {
+      const { project } = task.target;
+      writePrefixedLines(terminalOutput, getColor(project)(`${project}:`));
+    } else if (output.writeTaskOutputChunk) {
+      output.writeTaskOutputChunk(terminalOutput, process.stdout);
+    } else {
+      process.stdout.write(terminalOutput);
+    }
+  }
+
+  /** Whether nx would have shown this task's output as it came, past its life cycle: what it does for the project one asked for. */
+  streams(task, status) {
+    if (status !== 'success' && status !== 'failure') return false;
+    const { nxArgs, initiatingProject } = this.context;
+    const { isStaticOutputStyle, printsTaskOutput } = this.nx.load('utils/output');
+    const specified = nxArgs?.specifiedOutputStyle ?? nxArgs?.outputStyle;
+    if (isStaticOutputStyle ? isStaticOutputStyle(specified) : specified === 'static') return false;
+    if (printsTaskOutput && !printsTaskOutput(nxArgs?.resolvedOutputStyle ?? 'static-failures-only')) return false;
+    return this.nx.load('tasks-runner/utils').shouldStreamOutput(task, initiatingProject);
+  }
+
+  /** Continuous tasks ran beside those that needed them, on their machines, and were stopped there. */
+  async stopContinuous(tasks) {
+    const skipped = (task) => tasks.some((other) => this.statuses[other.id] === 'skipped' && edges(this.context.taskGraph.continuousDependencies, other.id).includes(task.id));
+    for (const task of tasks.filter((each) => each.continuous)) {
+      if (skipped(task)) {
+        this.statuses[task.id] = 'skipped';
+        continue;
+      }
+      task.hash ??= `dte-${task.id}`;
+      const now = Date.now();
+      await this.tell(task, 'success', { code: 0, started_ms: now, ended_ms: now }, '', () => {});
+    }
+  }
+}
+
+/** dte could not be asked, and nothing has been printed or run: nx may do all by itself. */
+class Unreachable extends Error {}
+
+/** The socket to dte: what is read is asked for, one message after the other. */
+class Conversation {
+  static async open(address) {
+    const socket = net.connect(address);
+    await new Promise((resolve, reject) => {
+      socket.once('connect', resolve);
+      socket.once('error', (error) => reject(new Unreachable(`dte could not be reached (${error.message}); nx runs the tasks on this machine`)));
+    });
+    return new Conversation(socket);
+  }
+
+  constructor(socket) {
+    this.socket = socket;
+    this.inbox = [];
+    this.accepted = false;
+    this.closed = false;
+    this.send = link(socket, (message) => this.arrive(message), () => this.arrive(null));
+  }
+
+  ask(message) {
+    this.send(message);
+    return this.next();
+  }
+
+  async next() {
+    while (this.inbox.length === 0 && !this.closed) await new Promise((wake) => (this.wake = wake));
+    if (this.inbox.length > 0) return this.inbox.shift();
+    if (this.accepted) throw new Error('The connection to dte was lost, so the remaining tasks have no result. See the output of `dte run` above.');
+    throw new Unreachable('dte closed the connection before it took the run over; nx runs the tasks on this machine');
+  }
+
+  arrive(message) {
+    if (message === null) this.closed = true;
+    else this.inbox.push(message);
+    if (message?.do === 'accept') this.accepted = true;
+    this.wake?.();
+  }
+
+  close() {
+    this.socket.end();
+  }
+}
+
+async function makePlan(nx, cache, options, context) {
+  const graph = context.taskGraph;
+  const all = Object.values(graph.tasks);
+  const deferred = context.hashingDeferredTaskIds ?? context.deferredTaskIds ?? [];
+  const local = [];
+  // Not initialised yet, the cache answers from this machine alone.
+  for (const task of all) if (task.cache && task.hash && (await cache.get(task))) local.push(task.id);
+  return {
+    nx: nx.version,
+    node: process.version,
+    runs_discrete_tasks: typeof nx.maybe('tasks-runner/init-tasks-runner').runDiscreteTasks === 'function',
+    command: process.argv.slice(2),
+    initiating: (context.initiatingTasks ?? []).map((task) => task.id),
+    parallel: threads(options, graph).discrete,
+    bail: Boolean(context.nxArgs?.nxBail),
+    skip_cache: Boolean(options.skipNxCache),
+    skip_remote_cache: Boolean(options.skipRemoteCache),
+    other_remote_cache: otherRemoteCache(),
+    deferred: [...deferred],
+    local,
+    tasks: Object.fromEntries(all.map((task) => [task.id, { ...essence(task), hash: task.hash ?? '' }])),
+    inputs: Object.fromEntries(all.map((task) => [task.id, marks(task)])),
+    // Kept as this nx has them: plain ids up to 23, objects since 24.
+    dependencies: graph.dependencies,
+    continuous_dependencies: graph.continuousDependencies ?? {},
+  };
+}
+
+/** The task as nx planned it, without what only this process has. */
+function essence({ id, target, overrides, projectRoot, outputs, cache, parallelism, continuous }) {
+  return { id, target, overrides, projectRoot, outputs, cache: Boolean(cache), parallelism: parallelism !== false, continuous: Boolean(continuous) };
+}
+
+/** Eight characters for each input of the hash and its value: enough for an agent to name its own inputs that differ. */
+function marks(task) {
+  const nodes = Object.entries(task.hashDetails?.nodes ?? {});
+  return nodes.map(([name, value]) => crypto.createHash('sha1').update(`${name}\0${value}`).digest('hex').slice(0, 8)).join('');
+}
+
+/** nx prefers these packages to the cache it is told of by environment variables, and would never ask ours. */
+function otherRemoteCache() {
+  const packages = ['s3-cache', 'shared-fs-cache', 'gcs-cache', 'azure-cache'].flatMap((name) => [`@nx/${name}`, `@nx/powerpack-${name}`]);
+  return packages.find((name) => {
+    try {
+      return require.resolve(name, { paths: [process.cwd()] });
+    } catch {
+      return false;
+    }
+  }) ?? '';
+}
+
+/** How many tasks nx would run at once: `parallel` may be missing, a boolean, or their names as strings. */
+function threads(options, graph) {
+  const { parallel, maxParallel } = options;
+  const unset = ['true', true, undefined, ''].includes(parallel);
+  const discrete = unset ? Number(maxParallel || 3) : Number(parallel) || 1;
+  return { discrete, total: discrete + Object.values(graph.tasks).filter((task) => task.continuous).length };
+}
+
+function edges(table, id) {
+  return (table?.[id] ?? []).map((edge) => edge.id ?? edge);
+}
+
+function assign(environment, values) {
+  for (const [name, value] of Object.entries(values)) {
+    if (value === null || value === undefined) delete environment[name];
+    else environment[name] = value;
+  }
+}
+
+function notice(text) {
+  process.stderr.write(`dte: ${text}\n`);
+}

@@ -1,0 +1,158 @@
+"""What nx wants done: its plan as main.cjs sends it, and the graph that the mesh works through.
+
+    nx's task                        in the graph
+    ────────────────────────────────────────────────────────────────────────────────────────────
+    cacheable                        any machine; named by nx's hash where nx knows it beforehand
+    `cache: false`                   main only: it may publish, deploy, or rewrite the repository
+    outputs outside the workspace    main only: nx caches no such task
+    `parallelism: false`             an agent of its own while it runs
+    continuous                       no task: its consumer's machine starts it, and stops it afterwards
+
+A task's payload is its own part of nx's graph, and that of the continuous tasks beside it, as nx wrote it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from mesh.graph import Graph, Task, Where
+from mesh.types import TaskId
+from mesh.wire.canonical import Reader
+
+TOOL: Final = "nx"
+PLAN_TASKS_MAX: Final = 200_000
+NX_VERSION_MIN: Final = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One nx process's plan. `tasks` is nx's own JSON by nx's own ids; edges are as this version of nx writes them."""
+
+    nx: str
+    node: str
+    command: tuple[str, ...]
+    initiating: tuple[str, ...]
+    parallel: int
+    bail: bool
+    deferred: frozenset[str]
+    """Tasks whose hash depends on outputs of others, so that it is only known once those are there."""
+    local: frozenset[str]
+    """Tasks whose result is in the main job's own nx cache."""
+    tasks: Mapping[str, Mapping[str, Any]]
+    inputs: Mapping[str, str]
+    """By task: eight characters for each input of its hash and that input's value."""
+    dependencies: Mapping[str, list[Any]]
+    continuous_dependencies: Mapping[str, list[Any]]
+    objection: str = ""
+    """Why dte cannot do this run, where nx's side of it already shows that."""
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Plan":
+        """The plan that main.cjs sent. Raises `RemoteError("malformed")`."""
+        read = Reader(value, "plan")
+        plan = cls(
+            nx=read.text("nx"),
+            node=read.text("node"),
+            command=read.texts("command"),
+            initiating=read.texts("initiating"),
+            parallel=read.number("parallel", low=1),
+            bail=read.flag("bail"),
+            deferred=frozenset(read.texts("deferred")),
+            local=frozenset(read.texts("local")),
+            tasks=read.table("tasks"),
+            inputs=read.string_table("inputs"),
+            dependencies=read.table("dependencies"),
+            continuous_dependencies=read.table("continuous_dependencies"),
+        )
+        return replace(plan, objection=_objection(plan, read))
+
+    def to_graph(self, prefix: str = "") -> Graph:
+        """The mesh's view of the plan. `prefix` keeps apart the tasks of several nx commands in one run."""
+        return Graph.of(self._task(nx_id, prefix) for nx_id, raw in self.tasks.items() if not raw["continuous"])
+
+    def _task(self, nx_id: str, prefix: str) -> Task:
+        raw = self.tasks[nx_id]
+        companions = self._companions(nx_id)
+        needed = dict.fromkeys(
+            dep for each in (nx_id, *companions) for dep in edge_ids(self.dependencies.get(each, ()))
+        )
+        return Task(
+            id=TaskId(prefix + nx_id),
+            tool=TOOL,
+            deps=tuple(TaskId(prefix + dep) for dep in needed if not self.tasks[dep]["continuous"]),
+            key="" if nx_id in self.deferred else raw["hash"],
+            cache=raw["cache"],
+            outputs=tuple(raw["outputs"]),
+            where=_where(raw),
+            whole_agent=not raw["parallelism"],
+            description=f"nx run {nx_id}",
+            payload={
+                "nx": self.nx,
+                "inputs": self.inputs.get(nx_id, ""),
+                "tasks": [self._node(each) for each in (nx_id, *companions)],
+            },
+        )
+
+    def _companions(self, nx_id: str) -> tuple[str, ...]:
+        """The continuous tasks that must be running while `nx_id` does, each behind those that it needs itself."""
+        found: dict[str, None] = {}
+
+        def visit(each: str) -> None:
+            for needed in edge_ids(self.continuous_dependencies.get(each, ())):
+                if needed not in found:
+                    visit(needed)
+                    found[needed] = None
+
+        visit(nx_id)
+        return tuple(found)
+
+    def _node(self, nx_id: str) -> dict[str, Any]:
+        return {
+            "task": dict(self.tasks[nx_id]),
+            "dependencies": self.dependencies.get(nx_id, []),
+            "continuous": self.continuous_dependencies.get(nx_id, []),
+        }
+
+
+def nx_id(task: Task) -> str:
+    """What nx calls `task`."""
+    return str(task.payload["tasks"][0]["task"]["id"])
+
+
+def nx_graph(graph: Graph) -> dict[str, Any]:
+    """Nx's own task graph, put together again from the payloads of all nx tasks in `graph`."""
+    nodes = {
+        node["task"]["id"]: node for task in graph.tasks.values() if task.tool == TOOL for node in task.payload["tasks"]
+    }
+    return {
+        "roots": [name for name, node in nodes.items() if not node["dependencies"] and not node["continuous"]],
+        "tasks": {name: node["task"] for name, node in nodes.items()},
+        "dependencies": {name: node["dependencies"] for name, node in nodes.items()},
+        "continuousDependencies": {name: node["continuous"] for name, node in nodes.items()},
+    }
+
+
+def edge_ids(edges: Iterable[Any]) -> tuple[str, ...]:
+    """The ids that nx's edges lead to: plain strings before nx 24, objects since."""
+    return tuple(edge if isinstance(edge, str) else edge["id"] for edge in edges)
+
+
+def _where(raw: Mapping[str, Any]) -> Where:
+    outside = any(output.startswith(("..", "/")) or "/../" in output for output in raw["outputs"])
+    return "any" if raw["cache"] and not outside else "main"
+
+
+def _objection(plan: Plan, read: Reader) -> str:
+    if not plan.tasks:
+        return "there is nothing to run"
+    if plan.tasks.keys() == plan.local:
+        return "every result is in this machine's nx cache already"
+    if not read.flag("runs_discrete_tasks"):
+        return f"nx {plan.nx} cannot run single tasks for dte, which needs nx {NX_VERSION_MIN} or later; nx runs all tasks here"
+    if read.flag("skip_cache") or read.flag("skip_remote_cache"):
+        return "nx was told not to use its cache, through which dte passes outputs on; nx runs all tasks here"
+    if package := read.text("other_remote_cache"):
+        return f"nx prefers {package} to dte's cache; take it out of the workspace to distribute tasks; nx runs all tasks here"
+    if asked := [each for each in plan.initiating if plan.tasks[each]["continuous"]]:
+        return f"{asked[0]} runs until it is stopped, which dte does not distribute; nx runs all tasks here"
+    return ""

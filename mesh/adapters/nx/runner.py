@@ -1,0 +1,225 @@
+"""Runs and restores nx's tasks in one workspace, through the nx that is kept running there.
+
+A cacheable task has succeeded only when nx says so *and* nx has put its archive into the loopback cache: that archive is the task's outputs.
+nx caches nothing for a task with `cache: false`; its outputs travel in dte's own archive.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from mesh.adapters.base import LogSink, Outcome
+from mesh.adapters.nx.environment import worker_environment
+from mesh.adapters.nx.errors import DriftError, NotKeptError, RestoreError, WorkerError
+from mesh.adapters.nx.ground import Ground, lies_within
+from mesh.adapters.nx.plan import nx_graph, nx_id
+from mesh.adapters.nx.session import Loopback
+from mesh.adapters.nx.worker import NxWorker
+from mesh.errors import CorruptError
+from mesh.exec import archive
+from mesh.exec.ending import COOKIE_VARIABLE, end_processes, new_cookie
+from mesh.graph import Graph, Task
+from mesh.store.blobs import BlobStore
+from mesh.types import Blob, TaskId, UnixMs
+
+STOP_MS: Final = 10_000
+"""How long a task may take to end before the nx that runs it is ended with it."""
+GRACE_MS: Final = 5_000
+TIMED_OUT: Final = 124
+"""The exit code of a task that was ended for its time, as of the command `timeout`."""
+
+_NO_SESSION: Final = -1
+_ANSWER_MS: Final = 100
+_SUCCESSES: Final = ("success", "local-cache", "local-cache-kept-existing", "remote-cache")
+
+
+class NxRunner:
+    """A `Runner`. `load` each graph before its tasks; `start` may be called early, to have nx loaded by then."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        workspace: Path,
+        blobs: BlobStore,
+        loopback: Loopback,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._workspace = workspace
+        self._blobs = blobs
+        self._archives = loopback.archives
+        # nx's own cache here is empty at first and gone afterwards: a result that only it holds could not be passed on.
+        self._private = Path(tempfile.mkdtemp(prefix="dte-nx-"))
+        self._worker = NxWorker(
+            nursery, workspace, worker_environment(environment, self._private, loopback.url, loopback.token)
+        )
+        self._ground = Ground()
+        self._plans: list[Mapping[str, Any]] = []
+        self._plan_of: dict[TaskId, int] = {}
+        self._told: dict[int, int] = {}
+        self._telling = trio.Lock()
+        self._present: dict[TaskId, tuple[Task, Blob]] = {}
+
+    async def start(self) -> None:
+        """Have nx load the workspace. Raises `WorkerError` where it cannot."""
+        await self._worker.start()
+
+    def load(self, graph: Graph) -> None:
+        """Tell of tasks to come: nx needs to see a task's whole graph to compute its hash."""
+        self._plan_of.update(dict.fromkeys(graph.tasks, len(self._plans)))
+        self._plans.append(nx_graph(graph))
+
+    async def restore(self, task: Task, outputs: Blob) -> None:
+        """Put the outputs of `task` in place. Raises `CorruptError`, and `RestoreError` where nx did not do it."""
+        async with self._ground.restoring(task):
+            await self._put_in_place(task, outputs)
+            for narrower, its_outputs in [*self._present.values()]:
+                if lies_within(narrower, task):
+                    await self._put_in_place(narrower, its_outputs)
+        self._present[task.id] = (task, outputs)
+
+    async def run(self, task: Task, log: LogSink) -> Outcome:
+        """Run `task`. Raises `DriftError` where this workspace is not the one it was planned in, `NotKeptError` where it succeeded in vain,
+        `WorkerError` where nx itself broke: none of these says anything about the task.
+        """
+        async with self._ground.running(task):
+            plan = await self._prepare(task)
+            began_ms = _now_ms()
+            run = _Run(self._worker, task, plan)
+            reply = await run.finish()
+        if "drift" in reply:
+            raise DriftError(task.id, tuple(reply["drift"]))
+        success = reply["status"] in _SUCCESSES and not run.timed_out
+        log(reply["output"].encode())
+        for beside, said in [] if success else reply["beside"]:
+            log(f"\n> nx run {beside} (ran beside {nx_id(task)})\n\n{said}".encode())
+        outputs = await self._outputs(task, reply["hash"]) if success else None
+        if outputs is not None:
+            self._present[task.id] = (task, outputs)
+        return Outcome(
+            status="success" if success else "failure",
+            exit_code=0 if success else TIMED_OUT if run.timed_out else reply["code"] or 1,
+            started_ms=UnixMs(reply["started_ms"] or began_ms),
+            ended_ms=UnixMs(reply["ended_ms"] or _now_ms()),
+            outputs=outputs,
+            problem=f"timed out after {task.timeout_ms / 1_000:g} s and was ended" if run.timed_out else "",
+            key=reply["hash"],
+        )
+
+    async def aclose(self) -> None:
+        """End nx and what is left of its tasks, and remove its private cache."""
+        with trio.CancelScope(shield=True):
+            await self._worker.end()
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(self._private, ignore_errors=True))
+
+    async def _put_in_place(self, task: Task, outputs: Blob) -> None:
+        if not task.cache:
+            path = await trio.to_thread.run_sync(self._blobs.find, outputs.digest)
+            if path is None:
+                raise CorruptError(f"{task.id}: {outputs.digest} is not in the blob store")
+            await trio.to_thread.run_sync(archive.restore, path, self._workspace, task.outputs)
+            return
+        await self._archives.check(outputs)
+        # Any name will do for restoring, and the archive's own holds where the hash is not known here.
+        name = str(int(outputs.digest.removeprefix("sha256:")[:16], 16))
+        self._archives.offer(name, outputs)
+        plan = await self._prepare(task)
+        reply = await self._worker.request({"do": "restore", "plan": plan, "id": nx_id(task), "name": name})
+        if not reply["restored"]:
+            raise RestoreError(f"{task.id}: nx did not restore the outputs, although they are here")
+
+    async def _outputs(self, task: Task, nx_hash: str) -> Blob | None:
+        if not task.cache:
+            return await trio.to_thread.run_sync(self._pack, task) if task.outputs else None
+        kept = self._archives.stored(nx_hash)
+        if kept is None:
+            reason = self._archives.not_kept(nx_hash) or "nx did not cache them; are they behind a symbolic link?"
+            raise NotKeptError(task.id, reason)
+        return kept
+
+    def _pack(self, task: Task) -> Blob:
+        with self._blobs.writer() as writer:
+            archive.pack(self._workspace, task.outputs, writer)
+            return writer.finish()
+
+    async def _prepare(self, task: Task) -> int:
+        """The number under which the running nx knows the task's graph."""
+        await self._worker.start()
+        plan = self._plan_of[task.id]
+        async with self._telling:
+            if self._told.get(plan) != self._worker.generation:
+                generation = self._worker.generation
+                await self._worker.request({"do": "plan", "plan": plan, "graph": self._plans[plan]})
+                self._told[plan] = generation
+        return plan
+
+
+class _Run:
+    """One task on its way through the worker, which is brought to its end whatever happens to who waits for it."""
+
+    def __init__(self, worker: NxWorker, task: Task, plan: int) -> None:
+        self._worker = worker
+        self._task = task
+        self._plan = plan
+        self._cookie = new_cookie({COOKIE_VARIABLE: worker.cookie})
+        self._done = trio.Event()
+        self._reply: Mapping[str, Any] | WorkerError = WorkerError(
+            "nx was ended, since a task did not let itself be ended"
+        )
+        self.timed_out = False
+
+    async def finish(self) -> Mapping[str, Any]:
+        """Nx's reply. Raises `WorkerError`."""
+        timeout_ms = self._task.timeout_ms
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask)
+            try:
+                with trio.move_on_after(timeout_ms / 1_000 if timeout_ms else float("inf")) as limit:
+                    await self._done.wait()
+                self.timed_out = limit.cancelled_caught
+            finally:
+                if not self._done.is_set():
+                    with trio.CancelScope(shield=True):
+                        await self._stop()
+        if isinstance(self._reply, WorkerError):
+            raise self._reply
+        return self._reply
+
+    async def _ask(self) -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                self._reply = await self._worker.request(
+                    {
+                        "do": "run",
+                        "plan": self._plan,
+                        "id": nx_id(self._task),
+                        "hash": self._task.key,
+                        "inputs": self._task.payload["inputs"],
+                        "cookie": self._cookie,
+                    }
+                )
+            except WorkerError as error:
+                self._reply = error
+        self._done.set()
+
+    async def _stop(self) -> None:
+        with trio.move_on_after(STOP_MS / 1_000):
+            with suppress(WorkerError):
+                await self._worker.request({"do": "cancel", "id": nx_id(self._task)})
+            while not self._done.is_set():
+                # Again and again: nx may start the next of a task's commands when one has ended.
+                await end_processes(self._cookie, _NO_SESSION, GRACE_MS)
+                with trio.move_on_after(_ANSWER_MS / 1_000):
+                    await self._done.wait()
+        if not self._done.is_set():
+            await self._worker.end()
+            await self._done.wait()
+
+
+def _now_ms() -> UnixMs:
+    return UnixMs(time.time_ns() // 1_000_000)

@@ -1,0 +1,223 @@
+"""The main job's side: an nx process under `dte run` hands over its plan, and shows each result as dte delivers it.
+
+    plan read ──▶ declined: that nx runs everything itself, as if dte were not there
+        └───────▶ accepted ──▶ delivered, one by one ──▶ finished: nx prints its summary and exits
+
+Where this side stops in between, the connection closes, and nx ends with an error: never with a success that nobody saw.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import trio
+
+from mesh.adapters.base import LogSink, Outcome, Runner
+from mesh.adapters.nx.errors import RestoreError, WorkerError
+from mesh.adapters.nx.lines import LineReader
+from mesh.adapters.nx.plan import Plan, nx_id
+from mesh.errors import RemoteError
+from mesh.graph import Graph, Task
+from mesh.types import Blob, TaskId, UnixMs
+from mesh.wire import canonical
+
+PLAN_WAIT_MS: Final = 60_000
+BACKLOG: Final = 16
+
+_log = logging.getLogger(__name__)
+
+Status = Literal["success", "failure", "skipped", "cancelled"]
+
+
+class Archives(Protocol):
+    """What nx is served from: the cache on the loopback."""
+
+    def offer(self, nx_hash: str, archive: Blob) -> None: ...
+
+    def stored(self, nx_hash: str) -> Blob | None: ...
+
+    def not_kept(self, nx_hash: str) -> str: ...
+
+    async def check(self, archive: Blob) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loopback:
+    """Where nx finds that cache, and the cache itself."""
+
+    url: str
+    token: str
+    archives: Archives
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How one task ended, for nx to show. `hash` is nx's own; `archive` is what nx has to restore from, None where nothing is to be restored:
+    the task failed, has no outputs, ran in this very workspace, or its outputs have been put in place by other means.
+    """
+
+    task: TaskId
+    status: Status
+    exit_code: int = 0
+    terminal_output: bytes = b""
+    started_ms: UnixMs = UnixMs(0)
+    ended_ms: UnixMs = UnixMs(0)
+    hash: str = ""
+    archive: Blob | None = None
+    cached: bool = False
+    """It did not run now: an earlier run's result was used."""
+
+
+class NxSession:
+    """One nx process that has handed over its plan. Answer with `accept` or `decline`."""
+
+    def __init__(self, stream: trio.abc.Stream, lines: LineReader, plan: Plan, archives: Archives, prefix: str) -> None:
+        self.plan: Final = plan
+        self.graph: Final[Graph] = plan.to_graph(prefix)
+        self._stream = stream
+        self._lines = lines
+        self._archives = archives
+        self._turn = trio.Lock()
+        self._shown: dict[TaskId, trio.Event] = {}
+
+    async def accept(self) -> None:
+        """Take the run over: from here on nx waits for what is delivered."""
+        await self._send({"do": "accept"})
+
+    async def decline(self, reason: str) -> None:
+        """Have nx do all by itself; `reason` is printed for the user."""
+        await self._send({"do": "decline", "reason": reason})
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Have nx bring the outputs into the workspace and print what the task printed. Raises `RestoreError` where it could not, and may be
+        called again for the same task then; `WorkerError` where nx is gone.
+        """
+        task = self.graph.tasks[delivery.task]
+        if delivery.archive is not None:
+            await self._archives.check(delivery.archive)
+            self._archives.offer(delivery.hash, delivery.archive)
+        async with self._turn:
+            await self._send(
+                {
+                    "do": "result",
+                    "id": nx_id(task),
+                    # As nx tells of what a stopped run did not get to: it fails the run, and blames no task.
+                    "status": "skipped" if delivery.status == "cancelled" else delivery.status,
+                    "code": delivery.exit_code,
+                    "output": delivery.terminal_output.decode(errors="replace"),
+                    "started_ms": delivery.started_ms,
+                    "ended_ms": delivery.ended_ms,
+                    "hash": delivery.hash,
+                    "cached": delivery.cached,
+                    "restore": delivery.archive is not None,
+                }
+            )
+            answer = await self._receive()
+        if answer.get("do") != "shown":
+            raise RestoreError(f"{delivery.task}: nx did not restore the outputs on the main job")
+        self._event(delivery.task).set()
+
+    async def wait_delivered(self, task: TaskId) -> None:
+        """Until nx has the outputs of `task` in place on the main job."""
+        await self._event(task).wait()
+
+    async def finish(self) -> None:
+        """All results have been delivered: let nx sum up and exit. Returns when it has let go."""
+        async with self._turn:
+            await self._send({"do": "finish"})
+            with suppress(WorkerError):
+                await self._receive()
+
+    def _event(self, task: TaskId) -> trio.Event:
+        return self._shown.setdefault(task, trio.Event())
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        try:
+            await self._stream.send_all(canonical.encode(message) + b"\n")
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise _gone() from None
+
+    async def _receive(self) -> dict[str, Any]:
+        try:
+            message = await self._lines.next()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            message = None
+        if message is None:
+            raise _gone()
+        return message
+
+
+class MainRunner:
+    """Runs tasks in the main job's own workspace, where nx itself restores what others made: two at once would disturb each other."""
+
+    def __init__(self, runner: Runner, session: NxSession) -> None:
+        self._runner = runner
+        self._session = session
+
+    async def restore(self, task: Task, outputs: Blob) -> None:
+        """Wait until nx has restored it."""
+        del outputs
+        await self._session.wait_delivered(task.id)
+
+    async def run(self, task: Task, log: LogSink) -> Outcome:
+        """Run it here."""
+        return await self._runner.run(task, log)
+
+    async def aclose(self) -> None:
+        """End what the runner kept."""
+        await self._runner.aclose()
+
+
+@asynccontextmanager
+async def listen() -> AsyncIterator[tuple[str, trio.SocketListener]]:
+    """A socket that only this user can reach, and its path for `main_environment`."""
+    with tempfile.TemporaryDirectory(prefix="dte-nx-") as folder:
+        path = Path(folder) / "socket"
+        server = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+        try:
+            await server.bind(os.fspath(path))
+            server.listen(BACKLOG)
+            listener = trio.SocketListener(server)
+            async with listener:
+                yield str(path), listener
+        finally:
+            server.close()
+
+
+async def serve(
+    listener: trio.SocketListener,
+    archives: Archives,
+    handle: Callable[[NxSession], Awaitable[None]],
+) -> None:
+    """Have `handle` answer each nx that connects, until cancelled. What this side objects to is declined before `handle` hears of it.
+
+    The tasks of a second nx and of later ones are prefixed with its number in the run, as in `2/p1:build`.
+    """
+    count = 0
+
+    async def connected(stream: trio.SocketStream) -> None:
+        nonlocal count
+        lines = LineReader(stream)
+        with trio.move_on_after(PLAN_WAIT_MS / 1_000):
+            try:
+                plan = Plan.from_json((await lines.next() or {}).get("plan"))
+            except (RemoteError, trio.BrokenResourceError) as error:
+                _log.warning("a process under the command is not the nx it was taken for: %s", error)
+                return
+            count += 1
+            session = NxSession(stream, lines, plan, archives, f"{count}/" if count > 1 else "")
+        if plan.objection:
+            await session.decline(plan.objection)
+        else:
+            await handle(session)
+
+    await trio.serve_listeners(connected, [listener])
+
+
+def _gone() -> WorkerError:
+    return WorkerError("nx on the main job ended before it had shown every result")

@@ -1,0 +1,203 @@
+'use strict';
+/*
+ * nx kept running on an agent, so that a task costs no start of nx. It is given whole plans and told to restore or to run single tasks, by
+ * the functions that nx has for programs like this one (`runDiscreteTasks`, nx 21 and later). It decides nothing: every request is answered,
+ * in any order, under the number that it came with.
+ *
+ * Started with the workspace as its directory and a socket to dte as the file descriptor that its argument names; when that closes, it ends with all that it started.
+ */
+const crypto = require('node:crypto');
+const { createRequire } = require('node:module');
+const net = require('node:net');
+const path = require('node:path');
+const { setTimeout: sleep } = require('node:timers/promises');
+const { internals, link, restore } = require('./link.cjs');
+
+const GRACE_MS = 2000;
+
+const plans = new Map();
+const cookies = new Map(); // what marks the processes of each task that is under way, by id
+const companions = new Map(); // continuous tasks that are running, by id: { users, running }
+let nx;
+let cache;
+let projectGraph;
+let nxJson;
+
+const requests = {
+  plan({ plan, graph }) {
+    // nx from 23 on takes null for a broken hash, and none for one that it has to compute.
+    for (const task of Object.values(graph.tasks)) if (!task.hash) delete task.hash;
+    plans.set(plan, graph);
+    return {};
+  },
+
+  async restore({ plan, id, name }) {
+    const result = await restore(nx, cache, { ...plans.get(plan).tasks[id], hash: name });
+    return { restored: result !== null && result.code === 0 };
+  },
+
+  async run({ plan, id, hash, inputs, cookie }) {
+    const graph = plans.get(plan);
+    const task = { ...graph.tasks[id] };
+    delete task.hash; // nx computes it again, from what is here
+    const users = companionsOf(graph, id);
+    cookies.set(id, cookie);
+    let reply;
+    const beside = [];
+    try {
+      await start(graph, users);
+      reply = await runOne(graph, task, hash, inputs);
+    } catch (error) {
+      if (!(error instanceof Drift)) throw error;
+      reply = { drift: error.inputs };
+    } finally {
+      cookies.delete(id);
+      beside.push(...(await stop(users)));
+    }
+    return { ...reply, beside };
+  },
+
+  /** Keep a task from starting, if it has not started: what has is ended from outside, by its cookie. */
+  cancel({ id }) {
+    cookies.delete(id);
+    return {};
+  },
+};
+
+class Drift extends Error {
+  constructor(task, inputs) {
+    super(`the hash of ${task.id} is another one here`);
+    this.inputs = inputs;
+  }
+}
+
+async function runOne(graph, task, hash, inputs) {
+  const { runDiscreteTasks } = nx.load('tasks-runner/init-tasks-runner');
+  // nx awaits both before anything of the task runs: what is thrown there keeps it from running.
+  const lifeCycle = {
+    scheduleTask(scheduled) {
+      if (hash && scheduled.hash !== hash) throw new Drift(scheduled, differing(scheduled, inputs));
+    },
+    startTasks([started]) {
+      if (!cookies.has(started.id)) throw new Error(`${started.id} was cancelled before it started`);
+    },
+  };
+  const [[result]] = await Promise.all(await runDiscreteTasks([task], projectGraph, graph, nxJson, lifeCycle));
+  return {
+    status: result.status,
+    code: result.code ?? (result.status === 'failure' ? 1 : 0),
+    output: wellFormed(result.terminalOutput ?? ''),
+    hash: result.task.hash ?? '',
+    started_ms: result.task.startTime ?? null,
+    ended_ms: result.task.endTime ?? null,
+  };
+}
+
+/** Half a character, as a cut stream may leave it, is no JSON. */
+function wellFormed(text) {
+  return Buffer.from(text).toString();
+}
+
+/** The names of this machine's inputs that the main job did not have, or had with another value. */
+function differing(task, inputs) {
+  const known = new Set(inputs.match(/.{8}/g) ?? []);
+  const mark = (name, value) => crypto.createHash('sha1').update(`${name}\0${value}`).digest('hex').slice(0, 8);
+  return Object.entries(task.hashDetails?.nodes ?? {}).filter(([name, value]) => !known.has(mark(name, value))).map(([name]) => name);
+}
+
+/** The continuous tasks that must be running while `id` does, each behind those that it needs itself. */
+function companionsOf(graph, id, found = new Set()) {
+  for (const edge of graph.continuousDependencies[id] ?? []) {
+    const needed = edge.id ?? edge;
+    if (!found.has(needed)) companionsOf(graph, needed, found).add(needed);
+  }
+  return found;
+}
+
+async function start(graph, ids) {
+  const { runContinuousTasks } = nx.load('tasks-runner/init-tasks-runner');
+  for (const id of ids) {
+    const companion = companions.get(id) ?? { users: 0 };
+    companion.users += 1;
+    companions.set(id, companion);
+    if (!companion.running) {
+      const task = { ...graph.tasks[id] };
+      delete task.hash;
+      companion.running = runContinuousTasks([task], projectGraph, graph, nxJson, {}).then((running) => running[id]);
+      companion.output = companion.running.then((running) => new Promise((said) => running.onExit((_code, output) => said(output ?? ''))));
+      companion.output.catch(() => {}); // `running` says it too
+    }
+    await companion.running;
+  }
+}
+
+/** Stop those of `ids` that nobody else uses. Returns what each of them had printed. */
+async function stop(ids) {
+  const said = [];
+  for (const id of [...ids].reverse()) {
+    const companion = companions.get(id);
+    if (!companion || --companion.users > 0) continue;
+    companions.delete(id);
+    try {
+      const running = await companion.running;
+      if (!running) continue;
+      await running.kill();
+      // Some kinds of running tasks never tell of their exit once they have been killed.
+      const output = await Promise.race([companion.output, sleep(GRACE_MS, '')]);
+      said.unshift([id, wellFormed(output)]);
+    } catch (error) {
+      console.error(`${id} could not be stopped:`, error);
+    }
+  }
+  return said;
+}
+
+/** Let each task's processes carry a cookie of their own, by which dte finds all of them and nobody else's. */
+function markTasks() {
+  const taskEnvironment = nx.load('tasks-runner/task-env');
+  const original = taskEnvironment.getTaskSpecificEnv;
+  taskEnvironment.getTaskSpecificEnv = (task, ...rest) => {
+    const cookie = cookies.get(task.id);
+    const environment = original(task, ...rest);
+    return cookie ? { ...environment, DTE_TASK_COOKIE: cookie } : environment;
+  };
+}
+
+async function serve(send, message) {
+  let reply;
+  try {
+    reply = await requests[message.do](message);
+  } catch (error) {
+    reply = { error: String(error?.stack ?? error) };
+  }
+  send({ reply: message.call, ...reply });
+}
+
+async function main() {
+  const socket = new net.Socket({ fd: Number(process.argv[2]) });
+  // nx's own handlers of this signal end the tasks that are running.
+  const send = link(socket, (message) => serve(send, message), () => {
+    setTimeout(() => process.exit(1), GRACE_MS).unref();
+    process.kill(process.pid, 'SIGTERM');
+  });
+  socket.pause();
+  try {
+    const require = createRequire(path.join(process.cwd(), 'package.json'));
+    nx = internals(path.dirname(require.resolve('nx/src/tasks-runner/init-tasks-runner')));
+    cache = nx.load('tasks-runner/cache').getCache({});
+    await cache.init?.();
+    projectGraph = await nx.load('project-graph/project-graph').createProjectGraphAsync({ exitOnError: false });
+    nxJson = nx.load('config/configuration').readNxJson();
+    markTasks();
+  } catch (error) {
+    socket.end(`${JSON.stringify({ ready: false, error: String(error?.stack ?? error) })}\n`);
+    return;
+  }
+  send({ ready: true, nx: nx.version, node: process.version });
+  socket.resume();
+}
+
+// One orchestrator for each task listens for signals; before nx 22.7 they are never taken off again.
+for (const emitter of [process, process.stdout, process.stderr]) emitter.setMaxListeners(0);
+process.on('unhandledRejection', (error) => console.error('unhandled in the nx worker:', error));
+main();

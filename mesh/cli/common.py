@@ -1,0 +1,130 @@
+"""What `run` and `join` have in common: options to settings, with an error that says what to do for each that cannot be."""
+
+import os
+import re
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mesh.errors import UsageError
+
+if TYPE_CHECKING:
+    from mesh.node.settings import Settings
+    from mesh.wire.messages import Role
+
+_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+
+RUN_IDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    # Forgejo and Gitea set GitHub's names too; theirs mean the same.
+    ("github", ("GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT")),
+    ("gitlab", ("CI_PIPELINE_ID",)),
+    ("circleci", ("CIRCLE_WORKFLOW_ID",)),
+    ("azure", ("BUILD_BUILDID", "SYSTEM_JOBATTEMPT")),
+    ("buildkite", ("BUILDKITE_BUILD_ID", "BUILDKITE_RETRY_COUNT")),
+    ("jenkins", ("BUILD_TAG",)),
+    ("bitbucket", ("BITBUCKET_BUILD_NUMBER",)),
+)
+"""What a CI system calls the same in all jobs of one attempt of one run."""
+
+
+def duration_ms(text: str, option: str) -> int:
+    """`90s`, `10m`, `1h30m`, `500ms`, or a number of seconds, in milliseconds."""
+    if text.isdigit():
+        return int(text) * 1000
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise UsageError(f"{option}: {text!r} is no duration; write 90s, 10m, 1h30m, or a number of seconds")
+    hours, minutes, seconds, milliseconds = (int(part or 0) for part in match.groups())
+    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds
+
+
+def run_id_of(told: str, env_name: str) -> str:
+    """The name that main job and agents share: what was told, what the CI system says, else `local`."""
+    run_id = told or os.environ.get("NX_CI_EXECUTION_ID", "") or _from_ci() or "local"
+    env_name = env_name or os.environ.get("NX_CI_EXECUTION_ENV", "")
+    return f"{run_id}/{env_name}" if env_name else run_id
+
+
+def _from_ci() -> str:
+    for provider, names in RUN_IDS:
+        values = [os.environ.get(name, "") for name in names]
+        if values[0]:
+            clean = [re.sub(r"[^A-Za-z0-9._:/@-]", "-", value) for value in values if value]
+            return ":".join([provider, *clean])[:150]
+    return ""
+
+
+def secret_of(secret_file: str) -> bytes | None:
+    """The run's secret from the file, from standard input ("-"), or from DTE_SECRET; None where none is given."""
+    if secret_file == "-":
+        secret = sys.stdin.buffer.read().strip()
+    elif secret_file:
+        try:
+            secret = Path(secret_file).read_bytes().strip()
+        except OSError as error:
+            raise UsageError(f"--secret-file {secret_file}: {error.strerror}") from None
+    else:
+        secret = os.environ.get("DTE_SECRET", "").strip().encode(errors="surrogateescape")
+        if not secret:
+            return None
+    if not secret:
+        raise UsageError(
+            "the secret is empty; make one with `openssl rand -hex 32` and give it to every job of the run"
+        )
+    return secret
+
+
+def slots_of(slots: int) -> int:
+    """How many tasks at a time: as told, else one for each processor this process may use."""
+    if slots < 0:
+        raise UsageError(f"--slots {slots}: at least 1 was expected")
+    return slots or len(os.sched_getaffinity(0))
+
+
+def split_list(values: list[str]) -> tuple[str, ...]:
+    """Options that may be repeated, and come with commas from a variable."""
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+def settings_of(
+    role: "Role",
+    *,
+    run_id: str,
+    env_name: str,
+    secret_file: str,
+    name: str,
+    slots: int,
+    listen: list[str],
+    peers: list[str],
+    rendezvous: str,
+    labels: list[str],
+    wait_ms: int,
+    main_slots: int = 0,
+    trace: str = "",
+) -> "Settings":
+    """Settings for one node, checked."""
+    import platform
+
+    from mesh.node.links import check_address
+    from mesh.node.settings import LISTEN_DEFAULT, Settings
+    from mesh.store.home import home
+
+    own_labels = (platform.system().lower(), platform.machine().lower(), socket.gethostname())
+    return Settings(
+        role=role,
+        run_id=run_id_of(run_id, env_name),
+        secret=secret_of(secret_file),
+        name=name or os.environ.get("NX_AGENT_NAME", "") or f"{socket.gethostname()[:40]}-{os.getpid()}",
+        slots=slots_of(slots),
+        workspace=Path.cwd(),
+        data_dir=home(),
+        environ=dict(os.environ),
+        listen=split_list(listen) or (LISTEN_DEFAULT,),
+        peers=tuple(check_address(peer) for peer in split_list(peers)),
+        rendezvous=Path(rendezvous).absolute() if rendezvous else None,
+        labels=tuple(dict.fromkeys([*own_labels, *split_list(labels)])),
+        wait_ms=wait_ms,
+        main_slots=main_slots,
+        trace=Path(trace) if trace else None,
+    )

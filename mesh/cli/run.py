@@ -1,0 +1,129 @@
+"""`dte run`: distribute native tasks, or any command of the user's."""
+
+import typer
+
+Many = list[str]
+
+
+def run(
+    context: typer.Context,
+    tasks: Many = typer.Argument(
+        None, metavar="[TASK]...", help="Tasks of dte.toml; with `-- COMMAND…` the user's own command instead."
+    ),
+    affected: bool = typer.Option(False, "--affected", help="Only tasks that a change since --base reaches."),
+    base: str = typer.Option("", metavar="REF", help="With --affected: what to compare with."),
+    head: str = typer.Option(
+        "", metavar="REF", help="With --affected: what to look at. Default: the files as they are."
+    ),
+    agents: int = typer.Option(0, envvar="DTE_AGENTS", help="Start this many agents on this machine."),
+    slots: int = typer.Option(
+        0,
+        envvar="DTE_SLOTS",
+        help="Tasks at a time, of each of these agents, or of the main job alone. Default: by processors.",
+    ),
+    main_slots: int = typer.Option(
+        0, envvar="DTE_MAIN_SLOTS", help="Tasks the main job runs beside its agents. Default: only what no agent can."
+    ),
+    run_id: str = typer.Option(
+        "",
+        envvar="DTE_RUN_ID",
+        help="The run's name, equal in all its jobs. Default: from the CI system, else `local`.",
+    ),
+    env: str = typer.Option(
+        "", envvar="DTE_ENV", metavar="NAME", help="Which of several main jobs of one run this is."
+    ),
+    peer: Many = typer.Option(
+        [],
+        "--peer",
+        envvar="DTE_PEER",
+        metavar="HOST:PORT",
+        help="A peer to dial. Agents dial the main job by themselves. Repeatable.",
+    ),
+    rendezvous: str = typer.Option(
+        "", envvar="DTE_RENDEZVOUS", metavar="DIR", help="A directory that all jobs of the run share."
+    ),
+    listen: Many = typer.Option(
+        [], envvar="DTE_LISTEN", metavar="ADDR:PORT", help="Where to listen. Default: every address, any free port."
+    ),
+    secret_file: str = typer.Option(
+        "",
+        envvar="DTE_SECRET_FILE",
+        metavar="FILE",
+        help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
+    ),
+    agent_wait: str = typer.Option(
+        "15s", envvar="DTE_AGENT_WAIT", metavar="DURATION", help="How long to wait for agents before working alone."
+    ),
+    json: str = typer.Option("", envvar="DTE_JSON", metavar="FILE", help="Write what came of the run, at its end."),
+    events: str = typer.Option(
+        "", envvar="DTE_EVENTS", metavar="FILE|-", help="Write what happens, as it happens, one JSON object a line."
+    ),
+    ledger: str = typer.Option(
+        "", envvar="DTE_LEDGER", metavar="DIR", help="Keep the run's signed ledger, for `dte verify`."
+    ),
+    retries: int = typer.Option(
+        0, envvar="DTE_RETRIES", help="Try a failed task this often again, elsewhere if possible."
+    ),
+    task_timeout: str = typer.Option(
+        "", envvar="DTE_TASK_TIMEOUT", metavar="DURATION", help="End a task that takes longer."
+    ),
+    trace: str = typer.Option(
+        "", envvar="DTE_TRACE_FILE", metavar="FILE", help="Write every step of this node, for finding out why."
+    ),
+) -> int:
+    """Run tasks on all agents of the run, as if this machine had run them.
+
+    Two forms: `dte run TASK…` for tasks of dte.toml, and `dte run -- COMMAND…` for any command that runs nx.
+    """
+    from pathlib import Path
+
+    from mesh.adapters.native.affected import Range
+    from mesh.cli.common import duration_ms, settings_of, slots_of
+    from mesh.cli.running import lead
+    from mesh.errors import UsageError
+    from mesh.node.main_job import Request
+
+    command = context.obj
+    if command is not None and (tasks or affected or base or head):
+        raise UsageError(
+            "give tasks of dte.toml or `-- COMMAND…`, not both; --affected, --base and --head belong to tasks"
+        )
+    if command == ():
+        raise UsageError("nothing follows `--`; the command to run was expected there")
+    if affected and not base:
+        raise UsageError("--affected needs --base REF: what the changes are to be compared with, such as origin/main")
+    if (base or head) and not affected:
+        raise UsageError("--base and --head go with --affected")
+    if agents < 0 or retries < 0 or main_slots < 0:
+        raise UsageError("--agents, --retries and --main-slots cannot be negative")
+    open_to_others = bool(peer or rendezvous or listen)
+    settings = settings_of(
+        "main",
+        run_id=run_id,
+        env_name=env,
+        secret_file=secret_file,
+        name="main",
+        slots=main_slots or (0 if agents else slots),
+        listen=listen or ([] if open_to_others else ["127.0.0.1:0"]),
+        peers=peer,
+        rendezvous=rendezvous,
+        labels=[],
+        wait_ms=duration_ms(agent_wait, "--agent-wait") if agents or open_to_others else 0,
+        main_slots=main_slots,
+        trace=trace,
+    )
+    if open_to_others and settings.secret is None:
+        raise UsageError(
+            "agents elsewhere can only join with a secret; set DTE_SECRET (or --secret-file) here and on every agent"
+        )
+    request = Request(
+        tasks=tuple(tasks or ()),
+        affected=Range(base, head) if affected else None,
+        command=tuple(command or ()),
+        agents=agents,
+        agent_slots=slots or max(1, slots_of(0) // max(1, agents)),
+        ledger=Path(ledger).absolute() if ledger else None,
+        retries=retries,
+        task_timeout_ms=duration_ms(task_timeout, "--task-timeout") if task_timeout else None,
+    )
+    return lead(settings, request, json=json, events=events)

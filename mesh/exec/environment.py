@@ -1,0 +1,58 @@
+"""What a task sees of its surroundings: the machine's own variables, what was shipped with it, and who it is; never the mesh's secrets."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mesh.exec.ending import COOKIE_VARIABLE
+from mesh.types import TaskId
+
+OWN_PREFIX: Final = "DTE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a task is, as its variables tell it. A shard is one of `shards` tasks that share one command, counted from 1."""
+
+    task: TaskId
+    run_id: str
+    cookie: str
+    shard: int = 0
+    """0: not sharded."""
+    shards: int = 0
+
+
+def environment(
+    own: Mapping[str, str],
+    identity: Identity,
+    *,
+    pass_env: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    unset: Collection[str] = (),
+    hidden: Collection[str] = (),
+) -> dict[str, str]:
+    """The variables of a task, from the node's `own`.
+
+    Out go the mesh's own (`DTE_…`, so that a task's own `dte` does not take itself for this one) and every variable that holds one of the
+    `hidden` values: the run's secret under another name, a loopback token; and `unset`, what the main job was to pass and does not have. In
+    come `pass_env`, the values of the main job, and over them `env`, those of the configuration.
+    """
+    kept = {
+        name: value
+        for name, value in own.items()
+        if not (name.startswith(OWN_PREFIX) or name in unset or any(secret in value for secret in hidden if secret))
+    }
+    return {**kept, **(pass_env or {}), **(env or {}), **_told(identity)}
+
+
+def _told(identity: Identity) -> dict[str, str]:
+    told = {"DTE_TASK": identity.task, "DTE_RUN_ID": identity.run_id, COOKIE_VARIABLE: identity.cookie}
+    if identity.shards:
+        told |= {
+            "DTE_SHARD": str(identity.shard),
+            "DTE_SHARDS": str(identity.shards),
+            # GitLab's names, also counted from 1, which many test splitters read.
+            "CI_NODE_INDEX": str(identity.shard),
+            "CI_NODE_TOTAL": str(identity.shards),
+        }
+    return told

@@ -1,0 +1,269 @@
+"""One command as a process of its own session: its output as it comes, its exit, and its end, whatever it does to avoid that.
+
+The process is started from the event loop's own thread: with `start_new_session` and without `preexec_fn` Python uses vfork, which costs
+half a millisecond, less than handing the work to a thread. Its exit is a readable pidfd, so that nothing polls and no thread waits.
+"""
+
+import errno
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from mesh.exec.ending import COOKIE_VARIABLE, end_processes, new_cookie
+from mesh.types import UnixMs
+
+LINGER_MS: Final = 500
+"""How long what a command left in the background may go on after it, if only to finish its last line."""
+
+READ_BYTES: Final = 64 * 1024
+"""As much as a pipe holds."""
+
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
+SIGNALLED: Final = 128
+
+_REAP_WAIT_MS: Final = 1_000
+_POLL_MAX_MS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What to run. The task's cookie extends the one in `env`, if there is one."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+    timeout_ms: int = 0
+    """0: no time-out."""
+    grace_ms: int = 5_000
+    """From SIGTERM to SIGKILL."""
+    nice: int = 5
+    """How much lower than this process: a node that starves is taken for dead by its peers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """How it ended. `problem` is one line for a person, "" where all is as it should be."""
+
+    exit_code: int
+    """128 + n where signal n ended it; 126 and 127 where it could not be started, as in a shell."""
+    timed_out: bool
+    max_rss_bytes: int
+    """The largest of its processes, never less than this process itself: the kernel counts the pages that a process had before it became
+    the command. 0 where it did not start."""
+    started_ms: UnixMs
+    ended_ms: UnixMs
+    problem: str = ""
+
+
+async def run(spec: Spec, log: Callable[[bytes], None]) -> Exited:
+    """Run `spec`, giving `log` what it writes to stdout and stderr, in order. Returns when all its processes are gone.
+
+    Cancellation ends them too, before it is passed on. A command that cannot be started is an exit code and a line in the log.
+    """
+    started_ms = now_ms()
+    cookie = new_cookie(spec.env)
+    try:
+        child = _Child(spec, cookie)
+    except (OSError, ValueError) as error:
+        exit_code, reason = _why_not(spec, error)
+        log(f"dte: {reason}\n".encode(errors="surrogateescape"))
+        return Exited(exit_code, timed_out=False, max_rss_bytes=0, started_ms=started_ms, ended_ms=started_ms)
+    problem = ""
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child.read, log)
+            try:
+                with trio.move_on_after(spec.timeout_ms / 1_000 if spec.timeout_ms else float("inf")) as limit:
+                    await child.wait()
+            finally:
+                problem = await child.settle(spec.grace_ms)
+    finally:
+        child.close()
+    if limit.cancelled_caught:
+        problem = "; ".join(filter(None, (f"timed out after {spec.timeout_ms / 1_000:g} s and was ended", problem)))
+    return Exited(
+        exit_code=child.exit_code,
+        timed_out=limit.cancelled_caught,
+        max_rss_bytes=child.max_rss_bytes,
+        started_ms=started_ms,
+        ended_ms=UnixMs(started_ms + child.elapsed_ms),
+        problem=problem,
+    )
+
+
+def now_ms() -> UnixMs:
+    """The wall clock, for records."""
+    return UnixMs(time.time_ns() // 1_000_000)
+
+
+class _Child:
+    """A started command: its session, its pipe and its exit."""
+
+    def __init__(self, spec: Spec, cookie: str) -> None:
+        self._cookie = cookie
+        self._started_ns = time.monotonic_ns()
+        self._output, output = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                spec.argv,
+                cwd=spec.cwd,
+                env={**spec.env, COOKIE_VARIABLE: cookie},
+                stdin=subprocess.DEVNULL,
+                # One pipe for both, so that their order is the order of the log.
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._output)
+            raise
+        finally:
+            os.close(output)
+        os.set_blocking(self._output, False)
+        self.pid: Final = self._process.pid
+        self._pidfd = _pidfd(self.pid)
+        self._drained = trio.Event()
+        self._reading = trio.CancelScope(shield=True)
+        self.exit_code = SIGNALLED + signal.SIGKILL
+        self.max_rss_bytes = 0
+        self.elapsed_ms = 0
+        _lower_priority(self.pid, spec.nice)
+
+    async def read(self, log: Callable[[bytes], None]) -> None:
+        """Pass on what is written, until nobody can write any more. Not for the caller to cancel: last words belong to the log."""
+        with self._reading:
+            while True:
+                await trio.lowlevel.wait_readable(self._output)
+                if not (data := os.read(self._output, READ_BYTES)):
+                    break
+                log(data)
+        self._drained.set()
+
+    async def wait(self) -> None:
+        """Until the command itself has exited."""
+        if self._pidfd is not None:
+            await trio.lowlevel.wait_readable(self._pidfd)
+        else:
+            pause_ms = 1
+            while not _has_exited(self.pid):
+                await trio.sleep(pause_ms / 1_000)
+                pause_ms = min(2 * pause_ms, _POLL_MAX_MS)
+        self._reap()
+
+    async def settle(self, grace_ms: int) -> str:
+        """Bring the rest to its end; returns what a person should know of it. Cancellation does not interrupt it."""
+        with trio.CancelScope(shield=True):
+            if self._process.returncode is None:
+                problem = await self._interrupt(grace_ms)
+            else:
+                problem = await self._tidy(grace_ms)
+            self._reading.cancel()
+        return problem
+
+    async def _interrupt(self, grace_ms: int) -> str:
+        _, left = await end_processes(self._cookie, self.pid, grace_ms)
+        with trio.move_on_after(_REAP_WAIT_MS / 1_000):
+            await self.wait()
+        with trio.move_on_after(LINGER_MS / 1_000):
+            await self._drained.wait()
+        return _could_not_end(left)
+
+    async def _tidy(self, grace_ms: int) -> str:
+        """After the command has exited: give what it left behind a moment, then end it."""
+        with trio.move_on_after(LINGER_MS / 1_000) as linger:
+            await self._drained.wait()
+            pause_ms = 1
+            while _exists(self.pid):
+                await trio.sleep(pause_ms / 1_000)
+                pause_ms = min(2 * pause_ms, _POLL_MAX_MS)
+        if not linger.cancelled_caught:
+            return ""
+        found, left = await end_processes(self._cookie, self.pid, grace_ms)
+        if left:
+            return _could_not_end(left)
+        if found:
+            return f"left {', '.join(found)} running in the background, which was ended"
+        if not self._drained.is_set():
+            return "its output is held open by a process that could not be found; the log may lack its end"
+        return ""
+
+    def close(self) -> None:
+        os.close(self._output)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+
+    def _reap(self) -> None:
+        _, status, usage = os.wait4(self.pid, 0)
+        self.elapsed_ms = (time.monotonic_ns() - self._started_ns) // 1_000_000
+        code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = code  # Popen would otherwise wait for a process that is no longer there
+        self.exit_code = code if code >= 0 else SIGNALLED - code
+        self.max_rss_bytes = usage.ru_maxrss * 1_024
+
+
+def _could_not_end(left: tuple[str, ...]) -> str:
+    return f"could not end {', '.join(left)}" if left else ""
+
+
+def _pidfd(pid: int) -> int | None:
+    """Something to wait on; None on a kernel, or behind a filter, that does not offer it."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _has_exited(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _lower_priority(group: int, nice: int) -> None:
+    with suppress(OSError):  # it may be over already
+        os.setpriority(os.PRIO_PGRP, group, os.getpriority(os.PRIO_PROCESS, 0) + nice)
+    # Where the kernel groups by session, the nice value counts only within one: the session has a value of its own.
+    with suppress(OSError), Path(f"/proc/{group}/autogroup").open("wb", buffering=0) as autogroup:
+        autogroup.write(b"%d" % nice)
+
+
+def _exists(group: int) -> bool:
+    """Whether anyone is left in a process group whose leader is gone."""
+    with suppress(ChildProcessError):
+        os.waitpid(
+            -group, os.WNOHANG
+        )  # as process 1 of a container we inherit what tasks leave, and must ask for its exit
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _why_not(spec: Spec, error: OSError | ValueError) -> tuple[int, str]:
+    """The exit code a shell would give, and a line for a person."""
+    command = spec.argv[0] if spec.argv else ""
+    if not spec.cwd.is_dir():
+        return NOT_EXECUTABLE, f"cannot run {command}: its directory {spec.cwd} does not exist"
+    if isinstance(error, ValueError):  # a NUL in an argument
+        return NOT_EXECUTABLE, f"cannot run {command!r}: {error}"
+    match error.errno:
+        case errno.ENOENT if "/" in command:
+            return NOT_FOUND, f"{command}: no such file, or the interpreter in its first line is missing"
+        case errno.ENOENT:
+            return NOT_FOUND, f"{command}: command not found; PATH is {spec.env.get('PATH', os.defpath)}"
+        case errno.EACCES:
+            return NOT_EXECUTABLE, f"{command}: permission denied; is it executable (chmod +x)?"
+        case errno.ENOEXEC:
+            return NOT_EXECUTABLE, f"{command}: not a program for this machine; does a script lack its `#!` line?"
+        case _:
+            return NOT_EXECUTABLE, f"cannot run {command}: {(error.strerror or str(error)).lower()}"

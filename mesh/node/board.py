@@ -1,0 +1,79 @@
+"""All that is shown and written of one run on the main job: the display, `--events`, and `--json` at the end."""
+
+import time
+from pathlib import Path
+from typing import IO, Final
+
+import trio
+
+from mesh.errors import StorageError
+from mesh.protocol.news import News, Notice
+from mesh.report.events import event_line
+from mesh.report.reporter import Reporter
+from mesh.report.summary import Summary
+from mesh.store.files import storing, write_atomically
+from mesh.types import TaskId, UnixMs
+from mesh.wire import canonical
+
+TICK_MS: Final = 250
+
+
+class Board:
+    """An observer (see `peer`) that everything is told to. `events` is open for writing, and closed here."""
+
+    def __init__(self, run_id: str, reporter: Reporter, events: IO[bytes] | None, json: Path | None) -> None:
+        self._began_ns = time.monotonic_ns()
+        self.summary = Summary(run_id, UnixMs(time.time_ns() // 1_000_000))
+        self._reporter = reporter
+        self._events = events
+        self._json = json
+        if json is not None:
+            # Now, and not after an hour of work.
+            with storing(json):
+                json.parent.mkdir(parents=True, exist_ok=True)
+                json.touch()
+
+    def _t_ms(self) -> int:
+        return (time.monotonic_ns() - self._began_ns) // 1_000_000
+
+    def news(self, item: News) -> None:
+        """Fold it, show it, write it."""
+        t_ms = self._t_ms()
+        self.summary.apply(item, t_ms)
+        self._reporter.news(item, t_ms)
+        if self._events is not None:
+            try:
+                self._events.write(event_line(item, t_ms))
+                self._events.flush()
+            except OSError as error:
+                self._events = None
+                self.news(Notice(f"--events has ended: {error}"))
+
+    def log(self, task: TaskId, data: bytes) -> None:
+        """Show it."""
+        self._reporter.log(task, data)
+
+    async def tick(self) -> None:
+        """Keep what is shown in time, until cancelled."""
+        while True:
+            await trio.sleep(TICK_MS / 1000)
+            self._reporter.tick(self._t_ms())
+
+    def close(self, exit_code: int) -> None:
+        """The run is over; `--json` is written whatever came before. Raises `StorageError`."""
+        self._reporter.close(exit_code)
+        if self._events is not None:
+            self._events.close()
+        if self._json is not None:
+            write_atomically(self._json, canonical.encode(self.summary.to_json(exit_code)) + b"\n")
+
+
+def open_events(name: str) -> IO[bytes]:
+    """The stream behind `--events`: a file, or standard output for "-". Raises `StorageError`."""
+    if name == "-":
+        return open(1, "wb", buffering=0, closefd=False)
+    path = Path(name)
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from None

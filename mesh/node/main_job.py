@@ -1,0 +1,197 @@
+"""`dte run`: plan, lead, show; and end with the exit code that one machine would have ended with."""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from mesh.adapters.native.affected import Range
+from mesh.adapters.native.plan import plan
+from mesh.adapters.nx.environment import main_environment
+from mesh.adapters.nx.session import NxSession, listen, serve
+from mesh.errors import Exit
+from mesh.exec.ending import COOKIE_VARIABLE, end_everything
+from mesh.graph import Graph
+from mesh.node.board import Board
+from mesh.node.local_agents import LocalAgents
+from mesh.node.peer import MANIFEST, Outcome, Peer
+from mesh.node.settings import Settings
+from mesh.protocol import events as ev
+from mesh.protocol.news import Notice, Verdict
+from mesh.wire import canonical
+
+COMMAND_GRACE_MS: Final = 5_000
+NOT_FOUND: Final = 127
+CANNOT_RUN: Final = 126
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be run: names of native tasks, or a command of the user's."""
+
+    tasks: tuple[str, ...] = ()
+    affected: Range | None = None
+    command: tuple[str, ...] = ()
+    agents: int = 0
+    agent_slots: int = 1
+    agent_workspaces: tuple[Path, ...] = ()
+    """Where local agents work; () for this very workspace."""
+    ledger: Path | None = None
+    retries: int | None = None
+    task_timeout_ms: int | None = None
+
+
+async def run(settings: Settings, request: Request, board: Board) -> int:
+    """Lead the run to its end and return its exit code. Raises `UsageError` or `StorageError` where it cannot begin."""
+    graph: Graph | None = None
+    manifest: Mapping[str, str] = {}
+    if not request.command:
+        planned = await trio.to_thread.run_sync(
+            lambda: plan(settings.workspace, request.tasks, environ=settings.environ, affected=request.affected)
+        )
+        for notice in planned.notices:
+            board.news(Notice(notice))
+        graph, manifest = planned.graph, planned.manifest
+    command = _Command(request.command)
+
+    async def body(peer: Peer) -> None:
+        agents = LocalAgents(
+            _agent_environment(peer),
+            peer.settings.data_dir / "agents" / settings.run_id,
+            lambda text: board.news(Notice(text)),
+        )
+        peer.nursery.start_soon(board.tick)
+        try:
+            if request.agents:
+                workspaces = list(request.agent_workspaces) or [settings.workspace] * request.agents
+                await agents.start(request.agents, workspaces, ["--slots", str(request.agent_slots)])
+                peer.nursery.start_soon(agents.watch)
+            if graph is not None:
+                await peer.plan(_adjusted(_with_manifest(graph, manifest, peer), request))
+                peer.shell.happen(ev.GraphsClosed())
+            else:
+                await command.run(peer, request)
+            await peer.shell.until_ended()
+        finally:
+            await agents.end()
+
+    outcome = await Peer(settings, board, ledger=request.ledger).live(body)
+    if outcome.problem is not None:
+        board.news(Notice(str(outcome.problem)))
+    return exit_code_of(outcome, command.exit_code)
+
+
+def exit_code_of(outcome: Outcome, command: int | None) -> int:
+    """The command's own code, never 0 where a task failed or something is missing; a signal has the last word."""
+    if outcome.signal:
+        return 128 + outcome.signal
+    if outcome.problem is not None:
+        return int(outcome.problem.exit_code)
+    if command:
+        return command
+    codes: dict[Verdict | None, Exit] = {"success": Exit.OK, "failure": Exit.TASK_FAILED, "error": Exit.MESH}
+    return int(codes.get(outcome.end.verdict, Exit.MESH))
+
+
+def _with_manifest(graph: Graph, manifest: Mapping[str, str], peer: Peer) -> Graph:
+    """So that an agent whose checkout differs can say in which files."""
+    blob = peer.store.put(canonical.encode(dict(manifest)))
+    named = {"digest": blob.digest, "size": blob.size}
+    return Graph.of(replace(task, payload={**task.payload, MANIFEST: named}) for task in graph.tasks.values())
+
+
+def _adjusted(graph: Graph, request: Request) -> Graph:
+    """Retries and time-outs of the command line, for tasks that have none of their own."""
+    tasks = []
+    for task in graph.tasks.values():
+        retries = task.retries or request.retries or 0
+        timeout_ms = task.timeout_ms or request.task_timeout_ms or 0
+        tasks.append(replace(task, retries=retries, timeout_ms=timeout_ms))
+    return Graph.of(tasks)
+
+
+def _agent_environment(peer: Peer) -> dict[str, str]:
+    kept = {name: value for name, value in peer.settings.environ.items() if not name.startswith("DTE_")}
+    port = peer.listener.addresses[-1].rpartition(":")[2]
+    host = (
+        "127.0.0.1"
+        if any(address.startswith(("127.0.0.1:", "0.0.0.0:")) for address in peer.listener.addresses)
+        else ""
+    )
+    address = f"{host}:{port}" if host else peer.listener.addresses[0]
+    return {
+        **kept,
+        "DTE_SECRET": peer.secret.decode(errors="surrogateescape"),
+        "DTE_RUN_ID": peer.settings.run_id,
+        "DTE_PEER": address,
+        "DTE_LISTEN": "127.0.0.1:0" if host else "0.0.0.0:0",
+        "DTE_DATA_DIR": str(peer.settings.data_dir),
+    }
+
+
+class _Command:
+    """The user's own command, with its own terminal, and every nx under it handed over."""
+
+    def __init__(self, argv: tuple[str, ...]) -> None:
+        self.argv = argv
+        self.exit_code: int | None = None
+        self._planned = 0
+
+    async def run(self, peer: Peer, request: Request) -> None:
+        loopback = await peer.tools.loopback()
+        environ = {**peer.settings.environ, COOKIE_VARIABLE: peer.cookie}
+
+        async def handle(session: NxSession) -> None:
+            await session.accept()
+            self._planned += len(session.graph.tasks)
+            await peer.plan(_adjusted(session.graph, request), session)
+            await peer.shell.until_ended()
+
+        async with listen() as (socket_path, listener), trio.open_nursery() as nursery:
+            nursery.start_soon(serve, listener, loopback.archives, handle)
+            env = main_environment(environ, socket_path, loopback.url, loopback.token)
+            self.exit_code = await self._run_command(peer, env)
+            nursery.cancel_scope.cancel()
+        self._over(peer)
+
+    def _over(self, peer: Peer) -> None:
+        leader = peer.shell.node.leader
+        assert leader is not None
+        if not self._planned and any(Path(word).name in ("nx", "nx.js") for word in self.argv):
+            peer.observer.news(Notice("nothing was distributed: nx ran no tasks through dte"))
+        if leader.market.left:
+            # Whoever wanted the rest is gone.
+            peer.shell.happen(ev.Stop("the end of the command"))
+        else:
+            peer.shell.happen(ev.GraphsClosed())
+
+    async def _run_command(self, peer: Peer, env: Mapping[str, str]) -> int:
+        try:
+            child = await trio.lowlevel.open_process(list(self.argv), env=env, cwd=peer.settings.workspace)
+        except FileNotFoundError:
+            peer.observer.news(Notice(f"{self.argv[0]}: command not found"))
+            return NOT_FOUND
+        except OSError as error:
+            peer.observer.news(Notice(f"{self.argv[0]}: {error.strerror}"))
+            return CANNOT_RUN
+        try:
+            code = await child.wait()
+        except trio.Cancelled:
+            await _end(child, env[COOKIE_VARIABLE])
+            raise
+        return code if code >= 0 else 128 - code
+
+
+async def _end(child: trio.Process, cookie: str) -> None:
+    with trio.CancelScope(shield=True):
+        if child.returncode is None:
+            child.send_signal(signal.SIGTERM)
+            with trio.move_on_after(COMMAND_GRACE_MS / 1000):
+                await child.wait()
+        await end_everything(cookie)
+        if child.returncode is None:
+            child.kill()
+            await child.wait()

@@ -1,0 +1,448 @@
+"""One node of a run, put together: identity, port, links, store, core; and taken apart again in the right order.
+
+meet ──▶ live until the core ends (or a person stops it) ──▶ end what runs here ──▶ flush the links ──▶ gone
+"""
+
+import hashlib
+import secrets
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol, assert_never
+
+import psutil
+import trio
+
+from mesh.adapters.native.drift import drift
+from mesh.adapters.nx.session import NxSession
+from mesh.errors import MeshError, RemoteError, StorageError, UsageError
+from mesh.exec.ending import COOKIE_VARIABLE, end_everything, new_cookie
+from mesh.exec.workspace import facts
+from mesh.graph import Graph, Task
+from mesh.identity.authority import Authority
+from mesh.identity.keys import NodeKey
+from mesh.net.address import split_address
+from mesh.net.blobs import BlobClient, blob_handler
+from mesh.net.errors import NetError
+from mesh.net.http import Request, Response
+from mesh.net.link import Link
+from mesh.net.listener import Listener
+from mesh.net.rendezvous import Rendezvous
+from mesh.net.tls import Tls
+from mesh.node.delivery import Deliveries
+from mesh.node.links import Links, Listeners
+from mesh.node.logs import LogBook
+from mesh.node.settings import Settings
+from mesh.node.shell import Shell, now_instant
+from mesh.node.tools import Tools
+from mesh.node.transfers import MissingError, Transfers
+from mesh.node.work import Work
+from mesh.protocol import effects as fx
+from mesh.protocol import events as ev
+from mesh.protocol.news import News, Notice
+from mesh.protocol.node import Config, Node
+from mesh.store.blobs import BlobStore
+from mesh.store.ledger_dir import LedgerDirectory
+from mesh.store.results import Results
+from mesh.types import Blob, Digest, NodeId, TaskId
+from mesh.wire import canonical, codec
+from mesh.wire.canonical import Reader
+from mesh.wire.messages import Log
+
+MANIFEST: Final = "manifest"
+"""Where a native task's payload names the blob that lists the main job's files."""
+RENDEZVOUS_MS: Final = 500
+REFUSED_MAX_MS: Final = 15_000
+"""A node that nobody trusts gives up after this long: a wrong secret does not become right."""
+
+
+class Observer(Protocol):
+    """Whoever is told of a run. Neither waits nor raises."""
+
+    def news(self, item: News) -> None:
+        """Something has happened."""
+
+    def log(self, task: TaskId, data: bytes) -> None:
+        """The next bytes of a task's output."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a node's life ended."""
+
+    end: fx.End
+    signal: int = 0
+    """The signal that ended it, or 0."""
+    problem: MeshError | None = None
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who a node is in its run."""
+
+    authority: Authority
+    key: NodeKey
+    tls: Tls
+    config: Config
+
+
+@dataclass(slots=True)
+class Peer:
+    """A running node; `body` is what is done beside living: planning, for a main job."""
+
+    settings: Settings
+    observer: Observer
+    ledger: Path | None = None
+    identity: Identity = field(init=False)
+    shell: Shell = field(init=False)
+    links: Links = field(init=False)
+    tools: Tools = field(init=False)
+    transfers: Transfers = field(init=False)
+    work: Work = field(init=False)
+    deliveries: Deliveries = field(init=False)
+    logs: LogBook = field(init=False)
+    listener: Listener = field(init=False)
+    store: BlobStore = field(init=False)
+    secret: bytes = field(init=False, repr=False)
+    cookie: str = field(init=False)
+    nursery: trio.Nursery = field(init=False, repr=False)
+    _ledger: LedgerDirectory | None = field(init=False, default=None)
+    _refused: bool = field(init=False, default=False)
+    _met: bool = field(init=False, default=False)
+    _outcome: Outcome | None = field(init=False, default=None)
+    _told: dict[str, None] = field(init=False, default_factory=dict)
+
+    async def live(self, body: Callable[["Peer"], Awaitable[None]]) -> Outcome:
+        """Join the run, do `body`, and stay until it is over. Raises `UsageError` or `StorageError` where it cannot begin."""
+        settings = self.settings
+        self.secret = settings.secret if settings.secret is not None else secrets.token_hex(32).encode()
+        self.cookie = new_cookie(settings.environ)
+        self.store = BlobStore(settings.data_dir / "blobs")
+        if self.ledger is not None:
+            self._ledger = LedgerDirectory(self.ledger, settings.run_id)
+        authority = Authority.derive(self.secret, settings.run_id)
+        key = NodeKey.from_seed(secrets.token_bytes(32))
+        credentials = authority.issue(key, settings.name)
+        tls = Tls.of(credentials)
+        self.listener = await Listener.bind(settings.listen, tls)
+        try:
+            async with trio.open_nursery() as self.nursery:
+                self._put_together(authority, key, credentials.chain_der, tls)
+                await self._run(body)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.listener.aclose()
+                self.shell.close()
+        assert self._outcome is not None
+        return self._outcome
+
+    def _put_together(self, authority: Authority, key: NodeKey, chain: tuple[bytes, ...], tls: Tls) -> None:
+        settings, nursery = self.settings, self.nursery
+        config = Config(
+            run_id=settings.run_id,
+            key=key,
+            chain=chain,
+            root_public=authority.root_public,
+            name=settings.name,
+            role=settings.role,
+            slots=settings.slots,
+            incarnation=1,
+            addresses=self.listener.addresses,
+            labels=settings.labels,
+            facts={**facts(settings.workspace), "memory_bytes": str(psutil.virtual_memory().total)},
+            workspace=_workspace_id(settings.workspace),
+            wait_ms=settings.wait_ms,
+            main_slots=settings.main_slots,
+        )
+        self.identity = Identity(authority, key, tls, config)
+        node = Node(config, now_instant())
+        self.shell = Shell(node, self._perform, settings.trace)
+        tell = Listeners(self._link_up, self._link_down, self._frame, self._notice, self._was_refused)
+        self.links = Links(key.node_id, tls, nursery, tell)
+        self.transfers = Transfers(self.store, BlobClient(tls), node.membership.addresses)
+        environ = {**settings.environ, COOKIE_VARIABLE: self.cookie}
+        hidden = (self.secret.decode(errors="surrogateescape"),)
+        self.tools = Tools(
+            nursery,
+            settings.workspace,
+            self.store,
+            run_id=settings.run_id,
+            cookie=self.cookie,
+            hidden=hidden,
+            environ=environ,
+        )
+        # A secret that was made for one run signs nothing that a later run could check: such results stay this machine's own.
+        domain = authority.root_public if settings.secret is not None else "local"
+        results = Results(settings.data_dir / "results")
+        self.work = Work(nursery, self._worked, self._send_log, self.tools, self.transfers, results, domain)
+        self.logs = LogBook(self.store, self.observer.log)
+        self.deliveries = Deliveries(nursery, self.shell.happen, self.tools, self.transfers, self.work, self.logs)
+
+    async def _run(self, body: Callable[["Peer"], Awaitable[None]]) -> None:
+        nursery = self.nursery
+        handler = blob_handler(self.store.find, self._status)
+        async with trio.open_nursery() as port:
+            port.start_soon(self.listener.serve, self.links.accepted, handler, self._stranger)
+            nursery.start_soon(self._signals)
+            nursery.start_soon(self.shell.clock)
+            nursery.start_soon(self.work.send_logs)
+            for address in self.settings.peers:
+                self.links.keep(address)
+            if self.settings.rendezvous is not None:
+                nursery.start_soon(self._meet, Rendezvous(self.settings.rendezvous, run_tag(self.settings.run_id)))
+            nursery.start_soon(self._body, body)
+            end = await self.shell.until_ended()
+            if self._outcome is None:
+                self._outcome = Outcome(end)
+            await self.links.flush()
+            port.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await self.tools.aclose()
+            await end_everything(self.cookie)
+
+    async def _body(self, body: Callable[["Peer"], Awaitable[None]]) -> None:
+        try:
+            await body(self)
+        except MeshError as error:
+            self._fail(error)
+
+    def _fail(self, error: MeshError) -> None:
+        """This node cannot go on: the run, or this agent's part in it, is stopped in the proper way."""
+        if self._outcome is None:
+            self._outcome = Outcome(
+                fx.End("error" if self.settings.role == "main" else None, str(error)), problem=error
+            )
+        self.shell.happen(ev.Stop("an error"))
+
+    # --- effects -------------------------------------------------------------------------------------
+
+    def _perform(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.Send(peer, message):
+                self.links.send(peer, codec.encode(message))
+            case fx.Tell(news):
+                self.observer.news(news)
+            case fx.Prepare():
+                self.work.prepare(effect)
+            case fx.Execute():
+                self.work.execute(effect)
+            case fx.Deliver():
+                self.deliveries.deliver(effect)
+            case fx.WriteLedger(files, removed):
+                self._write_ledger(files, removed)
+            case fx.Keep():
+                self.work.keep(effect)
+            case fx.Kill():
+                self.work.kill(effect)
+            case fx.Connect(peer, addresses):
+                self.links.keep_peer(peer, addresses)
+            case fx.Disconnect(peer, reason):
+                self.links.close(peer, reason)
+            case fx.FetchGraph():
+                self.nursery.start_soon(self._fetch_graph, effect)
+            case fx.Check():
+                self.nursery.start_soon(self._check, effect)
+            case fx.End():
+                raise AssertionError("the shell keeps the end to itself")
+            case _:
+                assert_never(effect)
+
+    def _worked(self, event: ev.Event) -> None:
+        """An agent's own log shows what it does; on a main job the leader tells."""
+        if self.settings.role == "agent":
+            match event:
+                case ev.TaskFinished(task, _, run):
+                    took_s = (run.ended_ms - run.started_ms) / 1000
+                    how = "from an earlier run" if run.cache == "hit" else f"{took_s:.1f} s"
+                    code = "" if run.status == "success" else f", exit code {run.exit_code}"
+                    self.observer.news(
+                        Notice(f"{task}: {run.status} ({how}{code}){': ' + run.problem if run.problem else ''}")
+                    )
+                case ev.Handed(task, _, reason):
+                    self.observer.news(Notice(f"{task}: handed back: {reason}"))
+                case _:
+                    pass
+        self.shell.happen(event)
+
+    def _write_ledger(self, files: Mapping[str, bytes], removed: tuple[str, ...]) -> None:
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.write(files, removed)
+        except StorageError as error:
+            # A run whose record cannot be kept is not the run that was asked for.
+            self._ledger = None
+            self._fail(error)
+
+    async def _fetch_graph(self, effect: fx.FetchGraph) -> None:
+        try:
+            await self.transfers.ensure(effect.blob, effect.holders)
+            path = self.store.find(effect.blob.digest)
+            if path is None:
+                raise MissingError("it has just been removed from the store")
+            data = path.read_bytes()
+        except MissingError as error:
+            self.shell.happen(ev.GraphUnfetched(effect.blob, str(error)))
+        except StorageError as error:
+            self._fail(error)
+        else:
+            self.shell.happen(ev.GraphFetched(effect.blob, data))
+
+    async def _check(self, effect: fx.Check) -> None:
+        """Compare a graph with this checkout. A main job has made it from its own, and only looks for stored results."""
+        graph = effect.graph
+        self.work.know(graph)
+        cannot: dict[TaskId, str] = {}
+        if self.settings.role == "agent":
+            cannot = {**await self._drift(graph), **await self.tools.load(graph)}
+        cached = await trio.to_thread.run_sync(self.work.cached, graph)
+        self.shell.happen(ev.Checked(effect.digest, cannot, cached))
+
+    async def _drift(self, graph: Graph) -> dict[TaskId, str]:
+        native = [task for task in graph.tasks.values() if task.tool == "native"]
+        if not native:
+            return {}
+        try:
+            differing = await self._compare(graph, None)
+            return await self._compare(graph, await self._manifest(native[0])) if differing else {}
+        except MeshError as error:
+            return {task.id: str(error) for task in native}
+
+    async def _compare(self, graph: Graph, manifest: Mapping[str, str] | None) -> dict[TaskId, str]:
+        environ = dict(self.settings.environ)
+        return await trio.to_thread.run_sync(lambda: drift(self.settings.workspace, graph, manifest, environ=environ))
+
+    async def _manifest(self, task: Task) -> Mapping[str, str] | None:
+        """The main job's files, to say which differ; without it the difference is told all the same, less exactly."""
+        main = self.shell.node.main
+        named = task.payload.get(MANIFEST)
+        if main is None or not isinstance(named, dict):
+            return None
+        try:
+            blob = Blob(Digest(Reader(named, MANIFEST).text("digest")), Reader(named, MANIFEST).number("size"))
+            await self.transfers.ensure(blob, (main,))
+            path = self.store.find(blob.digest)
+            return (
+                None
+                if path is None
+                else Reader({"files": canonical.decode(path.read_bytes())}, MANIFEST).string_table("files")
+            )
+        except (MissingError, StorageError, RemoteError):
+            return None
+
+    # --- what a main job plans -----------------------------------------------------------------------
+
+    async def plan(self, graph: Graph, session: NxSession | None = None) -> None:
+        """Take a graph into the run; `session` is the nx that wants its results, if there is one."""
+        if session is not None:
+            self.deliveries.through(session, graph.tasks)
+        if not graph.tasks:
+            return
+        blob = self.store.put(graph.encode())
+        self.work.know(graph)
+        await self.tools.load(graph, session)
+        self.shell.happen(ev.GraphPlanned(blob, graph))
+
+    # --- peers ---------------------------------------------------------------------------------------
+
+    def _link_up(self, link: Link) -> None:
+        self._met = True
+        host, _ = split_address(link.remote)
+        self.shell.happen(ev.LinkUp(link.peer, host, link.certificate))
+
+    def _link_down(self, peer: NodeId, reason: str) -> None:
+        self.shell.happen(ev.LinkDown(peer, reason))
+
+    def _frame(self, peer: NodeId, frame: bytes) -> None:
+        try:
+            message = codec.decode(frame)
+        except RemoteError as error:
+            self.links.close(peer, str(error))
+            self._notice(f"peer {peer[:8]} was cut off: {error}")
+            return
+        if isinstance(message, Log):
+            self.logs.piece(message)
+        elif message is not None:
+            self.shell.happen(ev.Received(peer, message))
+
+    def _send_log(self, message: Log) -> None:
+        main = self.shell.node.main
+        if main == self.identity.key.node_id:
+            self.logs.piece(message)
+        elif main is not None:
+            self.links.send(main, codec.encode(message))
+
+    def _notice(self, text: str) -> None:
+        if text not in self._told:
+            self._told[text] = None
+            self.observer.news(Notice(text))
+
+    def _stranger(self, error: NetError) -> None:
+        """Somebody who has dialled us and is no peer: told once for each host, since it will try again from other ports."""
+        host = error.remote.rpartition(":")[0]
+        self._notice(str(error).replace(error.remote, host or error.remote))
+
+    def _was_refused(self, error: NetError) -> None:
+        self._notice(str(error))
+        if not self._refused and self.settings.role == "agent":
+            self._refused = True
+            self.nursery.start_soon(self._give_up, error)
+
+    async def _give_up(self, error: NetError) -> None:
+        await trio.sleep(REFUSED_MAX_MS / 1000)
+        if not self._met:
+            self._fail(UsageError(f"{error}; gave up after {REFUSED_MAX_MS // 1000} s"))
+
+    async def _meet(self, rendezvous: Rendezvous) -> None:
+        """The main job says where it is, and agents look: only they need to find anybody."""
+        try:
+            if self.settings.role == "main":
+                await rendezvous.publish(self.identity.key.node_id, self.listener.addresses)
+                await trio.sleep_forever()
+            while True:
+                for advert in await rendezvous.peers():
+                    self.links.keep_peer(advert.node_id, advert.addresses)
+                await trio.sleep(RENDEZVOUS_MS / 1000)
+        except UsageError as error:
+            self._fail(error)
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(1):
+                await rendezvous.withdraw()
+
+    async def _status(self, request: Request) -> Response:
+        if request.target != "/status" or request.method not in {"GET", "HEAD"}:
+            return Response(404, {}, b"there is nothing here\n")
+        config = self.identity.config
+        body = {"run_id": config.run_id, "name": config.name, "role": config.role, "node_id": self.identity.key.node_id}
+        return Response(200, {"Content-Type": "application/json"}, canonical.encode(body) + b"\n")
+
+    # --- signals -------------------------------------------------------------------------------------
+
+    async def _signals(self) -> None:
+        """The first asks everything to end in order, the second does not wait for that."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            async for number in received:
+                if self._outcome is not None and self._outcome.signal:
+                    self.nursery.cancel_scope.cancel()
+                    return
+                name = signal.Signals(number).name
+                self._outcome = Outcome(fx.End(None, f"stopped by {name}"), signal=number)
+                self.observer.news(Notice(f"{name}: ending every task; once more to not wait for them"))
+                self.shell.happen(ev.Stop(name))
+
+
+def run_tag(run_id: str) -> str:
+    """What a run is called where others can read it."""
+    return hashlib.sha256(b"dte rendezvous\n" + run_id.encode()).hexdigest()[:32]
+
+
+def _workspace_id(workspace: Path) -> str:
+    """Equal for nodes that work in one and the same directory of one machine, and for no others."""
+    try:
+        about = workspace.stat()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{boot} {about.st_dev} {about.st_ino}".encode()).hexdigest()[:32]

@@ -1,0 +1,35 @@
+"""What a person asked for, checked once: the settings of one node."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mesh.wire.messages import Role
+
+LISTEN_DEFAULT: Final = "0.0.0.0:0"
+MAIN_WAIT_MS: Final = 15_000
+AGENT_WAIT_MS: Final = 10 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One node. `secret` is None for a run that nobody else is to join: then one is made."""
+
+    role: Role
+    run_id: str
+    secret: bytes | None
+    name: str
+    slots: int
+    workspace: Path
+    data_dir: Path
+    environ: Mapping[str, str] = field(repr=False)
+    """What the node was started with; tasks get it without the mesh's own variables."""
+    listen: tuple[str, ...] = (LISTEN_DEFAULT,)
+    peers: tuple[str, ...] = ()
+    rendezvous: Path | None = None
+    labels: tuple[str, ...] = ()
+    wait_ms: int = MAIN_WAIT_MS
+    main_slots: int = 0
+    trace: Path | None = None
+    """Where every step of the core is written, for finding out why."""

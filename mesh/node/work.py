@@ -1,0 +1,226 @@
+"""What the worker wants done: inputs brought, tasks run, and ended."""
+
+from collections.abc import Callable
+
+import trio
+
+from mesh.adapters.base import Outcome
+from mesh.errors import CorruptError, MeshError, RemoteError, StorageError
+from mesh.graph import Graph, Task
+from mesh.ledger.completion import Completion
+from mesh.ledger.statements import open_leaf
+from mesh.node.logs import FLUSH_MS, Stream
+from mesh.node.tools import Tools
+from mesh.node.transfers import MissingError, Transfers
+from mesh.protocol import effects as fx
+from mesh.protocol import events as ev
+from mesh.store.results import Results
+from mesh.types import Blob, Digest, TaskId
+from mesh.wire.messages import Log
+
+
+class Work:
+    """Runs this node's tasks, each in a task of its own, and tells the core by events."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        happen: Callable[[ev.Event], None],
+        send_log: Callable[[Log], None],
+        tools: Tools,
+        transfers: Transfers,
+        results: Results,
+        domain: str,
+    ) -> None:
+        self._nursery = nursery
+        self._happen = happen
+        self._send_log = send_log
+        self._tools = tools
+        self._transfers = transfers
+        self._results = results
+        self._domain = domain
+        self._tasks: dict[TaskId, Task] = {}
+        self._running: dict[TaskId, trio.CancelScope] = {}
+        self._present: dict[TaskId, Digest] = {}
+        """Whose outputs are in the workspace: what was restored, or has run, here."""
+        self._streams: dict[TaskId, Stream] = {}
+        self.restoring = trio.Lock()
+        """The workspace has one writer of restored files at a time, on a main job also its delivery."""
+
+    def know(self, graph: Graph) -> None:
+        """Tasks that may be asked for from now on."""
+        self._tasks.update(graph.tasks)
+
+    def task(self, task: TaskId) -> Task:
+        """The task of that name."""
+        return self._tasks[task]
+
+    # --- results of earlier runs ---------------------------------------------------------------------
+
+    def cached(self, graph: Graph) -> tuple[TaskId, ...]:
+        """Tasks whose result this node has, from now or from an earlier run."""
+        return tuple(task.id for task in graph.tasks.values() if self._stored(task) is not None)
+
+    def _stored(self, task: Task) -> Completion | None:
+        if not task.cache or not task.key or task.tool != "native":
+            return None
+        envelope = self._results.find(self._domain, task.key)
+        if envelope is None:
+            return None
+        try:
+            leaf = open_leaf(envelope).leaf
+        except RemoteError:
+            return None
+        if not isinstance(leaf, Completion) or leaf.status != "success" or leaf.task != task.id or leaf.key != task.key:
+            return None
+        blobs = [blob for blob in (leaf.outputs, leaf.log) if blob is not None and blob.size]
+        return leaf if all(self._transfers.has(blob) for blob in blobs) else None
+
+    def keep(self, effect: fx.Keep) -> None:
+        """Remember a result for later runs. A full disk only costs the next run time."""
+        try:
+            self._results.record(self._domain, effect.key, effect.envelope)
+        except StorageError:
+            return
+
+    async def send_logs(self) -> None:
+        """Send on what running tasks have written, now and then, until cancelled."""
+        while True:
+            await trio.sleep(FLUSH_MS / 1000)
+            for stream in self._streams.values():
+                stream.flush()
+
+    # --- effects -------------------------------------------------------------------------------------
+
+    def prepare(self, effect: fx.Prepare) -> None:
+        """Bring inputs into the store."""
+        if all(self._transfers.has(need.outputs) for need in effect.needs):
+            self._happen(ev.Prepared(effect.task, effect.attempt))
+        else:
+            self._nursery.start_soon(self._prepare, effect)
+
+    async def _prepare(self, effect: fx.Prepare) -> None:
+        missing: list[TaskId] = []
+        reasons: list[str] = []
+
+        async def bring(need: fx.Need) -> None:
+            try:
+                await self._transfers.ensure(need.outputs, need.holders)
+            except MissingError as error:
+                missing.append(need.task)
+                reasons.append(str(error))
+            except StorageError as error:
+                reasons.append(str(error))
+
+        async with trio.open_nursery() as nursery:
+            for need in effect.needs:
+                nursery.start_soon(bring, need)
+        if reasons:
+            never = not missing  # a full disk is this machine's own affair
+            self._happen(ev.Handed(effect.task, effect.attempt, reasons[0], tuple(missing), never=never))
+        else:
+            self._happen(ev.Prepared(effect.task, effect.attempt))
+
+    def execute(self, effect: fx.Execute) -> None:
+        """Run a task."""
+        self._nursery.start_soon(self._execute, effect)
+
+    def kill(self, effect: fx.Kill) -> None:
+        """End a task."""
+        scope = self._running.get(effect.task)
+        if scope is not None:
+            scope.cancel()
+
+    async def _execute(self, effect: fx.Execute) -> None:
+        event: ev.Event = ev.TaskKilled(effect.task, effect.attempt)
+        with trio.CancelScope() as scope:
+            self._running[effect.task] = scope
+            try:
+                event = await self._attempt(effect)
+            finally:
+                del self._running[effect.task]
+        self._happen(event)
+
+    async def _attempt(self, effect: fx.Execute) -> ev.Event:
+        """Whatever goes wrong on this side of the command is handed back: it says nothing about the task."""
+        task, attempt = effect.task, effect.attempt
+        try:
+            for need in effect.needs:
+                await self._restore(need)
+            stored = self._stored(self._tasks[task])
+            if stored is not None:
+                return ev.TaskFinished(task, attempt, await self._reuse(stored))
+            return ev.TaskFinished(task, attempt, await self._run(self._tasks[task], attempt))
+        except _NotRestoredError as error:
+            return ev.Handed(task, attempt, str(error), missing=(error.need.task,))
+        except MeshError as error:
+            return ev.Handed(task, attempt, str(error), never=True)
+        except OSError as error:
+            return ev.Handed(task, attempt, f"this machine could not run it: {error}", never=True)
+
+    async def _restore(self, need: fx.Need) -> None:
+        if self._present.get(need.task) == need.outputs.digest:
+            return
+        task = self._tasks[need.task]
+        runner = await self._tools.runner(task)
+        async with self.restoring:
+            if self._present.get(need.task) == need.outputs.digest:
+                return
+            try:
+                await runner.restore(task, need.outputs)
+            except CorruptError as error:
+                raise _NotRestoredError(need, str(error)) from None
+            self._present[need.task] = need.outputs.digest
+
+    async def _reuse(self, stored: Completion) -> ev.Execution:
+        """A result of an earlier run, brought into the workspace as if the task had run now."""
+        if stored.outputs is not None:
+            await self._restore(fx.Need(stored.task, stored.key, stored.outputs, ()))
+        return ev.Execution(
+            "success",
+            0,
+            stored.started_ms,
+            stored.ended_ms,
+            outputs=stored.outputs,
+            log=stored.log,
+            key=stored.key,
+            cache="hit",
+        )
+
+    async def _run(self, task: Task, attempt: int) -> ev.Execution:
+        runner = await self._tools.runner(task)
+        self._happen(ev.TaskRunning(task.id, attempt))
+        stream = Stream(task.id, attempt, self._transfers.store, self._send_log)
+        self._present.pop(task.id, None)
+        self._streams[task.id] = stream
+        try:
+            outcome = await runner.run(task, stream.write)
+            log = stream.finish()
+        except BaseException:
+            stream.abort()
+            raise
+        finally:
+            del self._streams[task.id]
+        if outcome.outputs is not None:
+            self._present[task.id] = outcome.outputs.digest
+        return _execution(outcome, log)
+
+
+class _NotRestoredError(Exception):
+    def __init__(self, need: fx.Need, reason: str) -> None:
+        super().__init__(f"the outputs of {need.task} could not be restored: {reason}")
+        self.need = need
+
+
+def _execution(outcome: Outcome, log: Blob) -> ev.Execution:
+    return ev.Execution(
+        outcome.status,
+        outcome.exit_code,
+        outcome.started_ms,
+        outcome.ended_ms,
+        outputs=outcome.outputs,
+        log=log,
+        max_rss_bytes=outcome.max_rss_bytes,
+        problem=outcome.problem,
+        key=outcome.key,
+    )

@@ -1,0 +1,45 @@
+"""For a wrapped tool that prints its tasks itself: only what it cannot know, which is the mesh, on the error stream."""
+
+from mesh.protocol.news import News, TaskEnded
+from mesh.report import telling, words
+from mesh.report.pen import Pen
+from mesh.report.plain import STATUS_MS
+from mesh.report.summary import Summary
+from mesh.types import TaskId
+
+
+class QuietReporter:
+    """Notices, who came and went, a sign of life, and one account at the end."""
+
+    def __init__(self, pen: Pen) -> None:
+        self._pen = pen
+        self._summary = Summary()
+        self._status_ms = 0
+        self._closed = False
+
+    def news(self, item: News, t_ms: int) -> None:
+        """Something has happened."""
+        over = self._summary.over
+        self._summary.apply(item, t_ms)
+        if isinstance(item, TaskEnded) and item.status == "failure" and item.problem:
+            # The tool shows the log; this is what the log does not say.
+            self._pen.line(f"dte: {words.one_line(item.task)}: {words.one_line(item.problem)}")
+        elif not over:
+            for line in telling.mesh_lines(item):
+                self._pen.line(line)
+
+    def log(self, task: TaskId, data: bytes) -> None:
+        """The tool prints it."""
+
+    def tick(self, t_ms: int) -> None:
+        """Time has passed."""
+        if t_ms - self._status_ms >= STATUS_MS and not self._summary.over:
+            self._status_ms = t_ms
+            self._pen.line(telling.status_line(self._summary.progress(t_ms)))
+
+    def close(self, exit_code: int) -> None:
+        """The run is over."""
+        if not self._closed:
+            self._closed = True
+            for line in telling.closing_lines(self._summary, exit_code):
+                self._pen.line(line)

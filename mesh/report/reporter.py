@@ -1,0 +1,47 @@
+"""What every display is to the rest of `dte`, and the choice of one."""
+
+from collections.abc import Mapping
+from typing import Final, Literal, Protocol, TextIO
+
+from mesh.protocol.news import News
+from mesh.report.groups import Groups
+from mesh.report.pen import Pen
+from mesh.report.plain import PlainReporter
+from mesh.report.quiet import QuietReporter
+from mesh.types import TaskId
+
+ReporterKind = Literal["auto", "live", "plain", "quiet"]
+
+_OFF: Final = ("", "0", "false")
+
+
+class Reporter(Protocol):
+    """Shows one run to a person. Nothing here raises or awaits; all instants are milliseconds since the run began."""
+
+    def news(self, item: News, t_ms: int) -> None:
+        """Something has happened."""
+
+    def log(self, task: TaskId, data: bytes) -> None:
+        """The next bytes of a task's output, of one attempt at a time, before or after the news of its end."""
+
+    def tick(self, t_ms: int) -> None:
+        """Time has passed; to be called about four times a second."""
+
+    def close(self, exit_code: int) -> None:
+        """The run is over: show what is left, in full, and how it went. More calls do nothing."""
+
+
+def make_reporter(kind: ReporterKind, out: TextIO, err: TextIO, environ: Mapping[str, str]) -> Reporter:
+    """The display of that kind. `auto` draws on a person's terminal and prints plain lines anywhere else.
+
+    `quiet` is for a wrapped tool that prints its tasks itself: only what concerns the mesh, and on `err`.
+    """
+    bare = environ.get("NO_COLOR", "") != "" or environ.get("TERM") == "dumb"
+    if kind == "quiet":
+        return QuietReporter(Pen(err))
+    # A live display cannot be drawn on what is no terminal, whoever asks for it.
+    if out.isatty() and (kind == "live" or (kind == "auto" and not bare and environ.get("CI", "").lower() in _OFF)):
+        from mesh.report.live import LiveReporter  # noqa: PLC0415  # loading rich takes longer than joining a mesh
+
+        return LiveReporter(out, environ, colour=not bare)
+    return PlainReporter(Pen(out), Groups.of(environ), colour=not bare)

@@ -1,0 +1,104 @@
+"""What must hold in every simulated life. A simulator finds only what somebody looks for, so each promise of the protocol has a checker here."""
+
+from mesh.graph import Graph, Task
+from mesh.ledger.completion import Completion
+from mesh.ledger.statements import open_leaf
+from mesh.protocol import effects as fx
+from mesh.protocol import news
+from mesh.protocol.leader import Leader
+from mesh.types import Instant, TaskId
+
+
+class Checkers:
+    """Watches one life; `problems` are sentences."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.problems: list[str] = []
+        self.status: dict[TaskId, news.TaskStatus] = {}
+        self.open_awards: dict[TaskId, tuple[str, int]] = {}
+        self.seqs: list[int] = []
+        self.verdicts: list[news.Verdict] = []
+        self.added: dict[TaskId, None] = {}
+
+    def problem(self, text: str) -> None:
+        """Something that must not be."""
+        self.problems.append(text)
+
+    def hear(self, item: news.News, now: Instant) -> None:
+        """Awards are fenced and exclusive; a verdict comes once, and after everything else."""
+        if self.verdicts and not isinstance(item, (news.CheckpointMade, news.Notice)):
+            # Agents notice the end of the main job after it; that is told as a notice.
+            self.problem(f"{now}: news after the verdict: {item!r}")
+        match item:
+            case news.TaskAwarded(task, _, agent, attempt, _, seq):
+                if self.seqs and seq <= self.seqs[-1]:
+                    self.problem(f"award {seq} came after award {self.seqs[-1]}")
+                self.seqs.append(seq)
+                if task in self.status:
+                    self.problem(f"{task} was awarded to {agent} though it is done")
+                self.open_awards[task] = (agent, attempt)
+            case news.TaskRequeued(task):
+                self.status.pop(task, None)
+                self.open_awards.pop(task, None)
+            case news.TaskEnded(task=task, status=status):
+                if task in self.status:
+                    self.problem(f"{task} ended twice")
+                self.status[task] = status
+                self.open_awards.pop(task, None)
+            case news.GraphAdded(_, tasks):
+                self.added.update(dict.fromkeys(task for task, _ in tasks))
+            case news.RunEnded(verdict):
+                self.verdicts.append(verdict)
+            case _:
+                pass
+
+    def executing(self, agent: str, task: Task, needs: tuple[fx.Need, ...], *, shared: bool) -> None:
+        """A task starts only after all it depends on has succeeded, and with every output that there is."""
+        for dep in task.deps:
+            status = self.status.get(dep)
+            if status != "success" and not (status == "failure" and self.graph.tasks[dep].allow_failure):
+                # A lost output may be found missing while a dependent, which has it, is already starting.
+                lost = any(need.task == dep for need in needs)
+                if not lost and not shared:
+                    self.problem(f"{task.id} started on {agent} while {dep} is {status or 'not done'}")
+        if not shared:
+            restored = {need.task for need in needs}
+            for dep in task.deps:
+                if self.graph.tasks[dep].outputs and self.status.get(dep) == "success" and dep not in restored:
+                    self.problem(f"{task.id} started on {agent} without the outputs of {dep}")
+
+    def at_the_end(self, leader: Leader, verdict: news.Verdict | None, *, stopped: bool) -> None:
+        """The verdict is that of one machine, and the ledger tells the whole story in a possible order."""
+        if verdict is None or self.verdicts != [verdict]:
+            self.problem(f"the run ended with {verdict}, after {self.verdicts}")
+            return
+        missing = [task for task in self.added if task not in self.status]
+        if missing:
+            self.problem(f"tasks nobody accounted for: {missing[:5]}")
+        failed = any(
+            status != "success" and not self.graph.tasks[task].allow_failure for task, status in self.status.items()
+        )
+        if verdict == "success" and failed:
+            self.problem("a false green")
+        if verdict == "failure" and not failed:
+            self.problem("a false red")
+        if verdict == "cancelled" and not stopped:
+            self.problem("cancelled, though nobody stopped it")
+        self._check_ledger(leader)
+
+    def _check_ledger(self, leader: Leader) -> None:
+        recorded: dict[TaskId, str] = {}
+        ledger = leader.recorder.ledger
+        for index in range(ledger.size):
+            leaf = open_leaf(ledger.entry(index)).leaf
+            if not isinstance(leaf, Completion):
+                continue
+            if leaf.status in ("success", "failure"):
+                for dep in leaf.deps:
+                    if recorded.get(dep) not in ("success", "failure"):
+                        self.problem(f"the ledger has {leaf.task} before {dep}, which it depends on")
+            recorded[leaf.task] = leaf.status
+        for task, status in self.status.items():
+            if recorded.get(task) != status:
+                self.problem(f"the ledger says {recorded.get(task)} of {task}, the news said {status}")

@@ -1,0 +1,199 @@
+"""Real nx workspaces for tests: nx from npm, installed once for each version, and projects in the shape of a binary tree."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+NX_VERSION = os.environ.get("DTE_TEST_NX_VERSION", "24.0.6")
+CACHE = Path(__file__).parents[1] / ".cache"
+
+_TOOL = """
+const fs = require('fs'), path = require('path');
+const [what, name] = process.argv.slice(2);
+const home = path.join(__dirname, '..', 'packages', name);
+const read = (file) => fs.readFileSync(path.join(home, file), 'utf8');
+const write = (file, text) => { fs.mkdirSync(path.dirname(file), { recursive: true }); fs.writeFileSync(file, text); };
+const has = (file) => fs.existsSync(path.join(home, file));
+const tasks = {
+  build() {
+    if (has('BROKEN')) { console.error(`${name} is broken`); process.exit(3); }
+    const needed = Object.keys(JSON.parse(read('package.json')).dependencies ?? {});
+    const parts = needed.map((dep) => `// ${dep}: ${read(`../${dep}/dist/index.js`).length}`);
+    write(path.join(home, 'dist/index.js'), [read('src/index.js'), ...parts].join('\\n'));
+    console.log(`\\x1b[32mbuilt\\x1b[0m ${name} ${process.argv.slice(4).join(' ')}`);
+  },
+  test() {
+    read('dist/index.js');
+    console.log(`tests of ${name}`);
+    if (has('FAIL')) { console.error(`1 test failed in ${name}`); process.exit(7); }
+    write(path.join(__dirname, '..', 'coverage', name, 'report.txt'), `ok ${name}`);
+  },
+  lint() { console.log(`lint ok ${name}`); },
+  sleep() { setTimeout(() => {}, 600_000); console.log('asleep'); },
+  env() { console.log(JSON.stringify(process.env)); },
+  generate() { write(path.join(home, 'generated/code.js'), `// made for ${name}`); console.log('generated'); },
+  use() { console.log(`uses ${read('generated/code.js')}`); write(path.join(home, 'used.txt'), read('generated/code.js')); },
+  serve() { require('http').createServer((_, answer) => answer.end('hi')).listen(Number(process.argv[4])); console.log('up'); },
+  e2e() {
+    const ask = (left) => require('http').get({ port: Number(process.argv[4]), host: '127.0.0.1' }, () => console.log('e2e ok') || process.exit(0))
+      .on('error', () => left ? setTimeout(ask, 50, left - 1) : process.exit(5));
+    ask(200);
+  },
+};
+tasks[what]();
+"""
+
+_NX_JSON = {
+    "analytics": False,
+    "namedInputs": {
+        "default": ["{projectRoot}/**/*"],
+        "production": ["default", "!{projectRoot}/**/*.test.js"],
+    },
+    "targetDefaults": {
+        "build": {
+            "cache": True,
+            "dependsOn": ["^build"],
+            "inputs": ["production", "^production"],
+            "outputs": ["{projectRoot}/dist"],
+        },
+        "test": {
+            "cache": True,
+            "dependsOn": ["build"],
+            "inputs": ["default", "^production", {"dependentTasksOutputFiles": "**/*.js", "transitive": True}],
+            "outputs": ["{workspaceRoot}/coverage/{projectName}"],
+        },
+        "lint": {"cache": True, "inputs": ["default"]},
+        "sleep": {"cache": True},
+        "env": {"cache": True},
+        "use": {
+            "cache": True,
+            "dependsOn": ["generate"],
+            "inputs": [{"dependentTasksOutputFiles": "**/*.js"}],
+            "outputs": ["{projectRoot}/used.txt"],
+        },
+        "generate": {"cache": False, "outputs": ["{projectRoot}/generated"]},
+        "serve": {"continuous": True},
+        "e2e": {"cache": True, "dependsOn": ["build", "serve"]},
+        "wide": {"cache": True, "dependsOn": ["build"], "outputs": ["{projectRoot}"]},
+        "deploy": {"cache": False, "dependsOn": ["build"]},
+        "alone": {"cache": True, "parallelism": False},
+    },
+}
+
+
+class Workspace:
+    """One checkout, with a HOME of its own: nx keeps its cache there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.home = path.with_name(f"{path.name}-home")
+        self.home.mkdir(exist_ok=True)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """As on a CI machine."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("NX_", "DTE_", "NODE_"))}
+        return {**clean, "HOME": str(self.home), "CI": "1", "NX_DAEMON": "false", "NX_NO_CLOUD": "true", **more}
+
+    def nx(self, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+        """Plain nx, or with `environment` whatever it makes of it."""
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.path,
+            env=dict(environment or self.environment()),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.path / "node_modules/.bin/nx"), *arguments]
+
+    def files(self) -> dict[str, bytes]:
+        """What tasks left: all that is not committed and not nx's own."""
+        roots = [*self.path.glob("packages/*/dist"), *self.path.glob("packages/*/generated"), self.path / "coverage"]
+        found = [file for root in roots for file in root.rglob("*") if file.is_file()]
+        found += self.path.glob("packages/*/used.txt")
+        return {str(file.relative_to(self.path)): file.read_bytes() for file in found}
+
+    def clone(self, path: Path) -> "Workspace":
+        """Another checkout of the same commit."""
+        path.mkdir(parents=True)
+        for entry in self.path.iterdir():
+            if entry.name not in ("node_modules", ".nx", "coverage"):
+                (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, path / entry.name)
+        _link_modules(path)
+        return Workspace(path)
+
+
+def make_workspace(
+    path: Path, projects: int = 12, targets: tuple[str, ...] = ("build", "test", "lint"), port: int = 0
+) -> Workspace:
+    """A workspace of `projects` npm packages; package `pN` depends on `p((N-1)//2)`. Skips the test where nx cannot be installed."""
+    (path / "tools").mkdir(parents=True)
+    (path / "tools/task.js").write_text(_TOOL)
+    _write_json(
+        path / "package.json",
+        {"name": "ws", "private": True, "workspaces": ["packages/*"], "devDependencies": {"nx": NX_VERSION}},
+    )
+    _write_json(path / "nx.json", _NX_JSON)
+    (path / ".gitignore").write_text("node_modules\ndist\ncoverage\ngenerated\nused.txt\n.nx\n")
+    for number in range(projects):
+        name = f"p{number}"
+        home = path / "packages" / name
+        (home / "src").mkdir(parents=True)
+        (home / "src/index.js").write_text(f"module.exports = () => '{name}';\n")
+        depends = {f"p{(number - 1) // 2}": "*"} if number else {}
+        _write_json(home / "package.json", {"name": name, "version": "0.0.0", "private": True, "dependencies": depends})
+        commands = {target: {"command": f"node tools/task.js {_doing(target)} {name} {port}"} for target in targets}
+        _write_json(home / "project.json", {"name": name, "targets": commands})
+    _link_modules(path)
+    for command in (
+        ["init", "-q", "-b", "main"],
+        ["add", "-A"],
+        ["-c", "user.email=a@b.c", "-c", "user.name=n", "commit", "-qm", "all"],
+    ):
+        subprocess.run(["git", *command], cwd=path, check=True, stdin=subprocess.DEVNULL)
+    return Workspace(path)
+
+
+def _doing(target: str) -> str:
+    return {"wide": "build", "deploy": "lint", "alone": "lint"}.get(target, target)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2))
+
+
+def _link_modules(path: Path) -> None:
+    """Hard links: a copy of nx is 74 MB."""
+    subprocess.run(["cp", "-al", str(_install() / "node_modules"), str(path / "node_modules")], check=True)
+
+
+def _install() -> Path:
+    folder = CACHE / f"nx-{NX_VERSION}"
+    if (folder / "node_modules/nx/package.json").exists():
+        return folder
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    staging = CACHE / f"nx-{NX_VERSION}.{os.getpid()}"
+    staging.mkdir(parents=True)
+    _write_json(staging / "package.json", {"name": "ws", "private": True, "devDependencies": {"nx": NX_VERSION}})
+    installed = subprocess.run(
+        ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"],
+        cwd=staging,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if installed.returncode != 0:
+        shutil.rmtree(staging)
+        pytest.skip(f"nx {NX_VERSION} cannot be installed: {installed.stderr[-500:]}")
+    shutil.rmtree(folder, ignore_errors=True)
+    staging.rename(folder)
+    return folder

@@ -1,0 +1,63 @@
+"""What nx, and so every task, gets to see."""
+
+import json
+from pathlib import Path
+
+from mesh.adapters.nx import environment as module
+from mesh.adapters.nx import main_environment, worker_environment
+
+BASE = {
+    "PATH": "/bin",
+    "DTE_SECRET": "hush",
+    "DTE_RUN_ID": "7",
+    "NODE_OPTIONS": "--max-old-space-size=4096",
+    "NO_PROXY": "corp",
+    "NX_CACHE_FAILURES": "true",
+}
+
+
+def for_main(**more: str) -> dict[str, str]:
+    return main_environment({**BASE, **more}, "/run/socket", "http://127.0.0.1:1/nx", "token")
+
+
+def for_worker(**more: str) -> dict[str, str]:
+    return worker_environment({**BASE, **more}, Path("/private"), "http://127.0.0.1:1/nx", "token")
+
+
+def test_no_secret_is_passed_on():
+    for environment in (for_main(), for_worker()):
+        assert "hush" not in "".join(environment.values())
+        assert "DTE_RUN_ID" not in environment
+
+
+def test_the_users_node_options_stay():
+    assert for_main()["NODE_OPTIONS"] == f"--max-old-space-size=4096 --require {module.SHIM}"
+    assert for_worker()["NODE_OPTIONS"] == "--max-old-space-size=4096"
+
+
+def test_a_path_with_spaces_survives_node_options(monkeypatch):
+    monkeypatch.setattr(module, "SHIM", Path('/my "own"/a b/main.cjs'))
+    assert for_main()["NODE_OPTIONS"].endswith('--require "/my \\"own\\"/a b/main.cjs"')
+
+
+def test_the_loopback_is_asked_directly_whatever_proxy_there_is():
+    assert for_main()["NO_PROXY"] == "corp,127.0.0.1,localhost"
+    assert for_main()["no_proxy"] == "127.0.0.1,localhost"
+
+
+def test_main_can_go_back_to_the_users_own_values():
+    saved = json.loads(for_main(NX_SELF_HOSTED_REMOTE_CACHE_SERVER="https://ours.example")["DTE_NX_SAVED"])
+    assert saved["NX_SELF_HOSTED_REMOTE_CACHE_SERVER"] == "https://ours.example"
+    assert saved["NODE_OPTIONS"] == "--max-old-space-size=4096"
+    assert saved["NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN"] is None
+
+
+def test_a_worker_has_a_cache_of_its_own_that_nothing_switches_off():
+    environment = for_worker(NX_SKIP_NX_CACHE="true", NX_CACHE_DIRECTORY="/shared")
+    assert environment["NX_CACHE_DIRECTORY"] == "/private/cache"
+    assert not {"NX_SKIP_NX_CACHE", "NX_CACHE_FAILURES"} & environment.keys()
+
+
+def test_the_user_may_keep_nx_plugins_apart():
+    assert for_worker()["NX_ISOLATE_PLUGINS"] == "false"
+    assert for_worker(NX_ISOLATE_PLUGINS="true")["NX_ISOLATE_PLUGINS"] == "true"

@@ -1,0 +1,56 @@
+"""Nothing is restored into a directory that a running task writes."""
+
+import trio
+import trio.testing
+
+from mesh.adapters.nx.ground import Ground, lies_within
+from mesh.graph import Task
+from mesh.types import TaskId
+
+
+def task(name: str, *outputs: str) -> Task:
+    return Task(TaskId(name), "nx", outputs=outputs)
+
+
+def test_a_directory_lies_within_the_one_that_holds_it():
+    assert lies_within(task("a", "dist/a"), task("all", "dist"))
+    assert lies_within(task("a", "dist/a"), task("all", "dist/**/*.js"))
+    assert not lies_within(task("all", "dist"), task("a", "dist/a"))
+    assert not lies_within(task("b", "dist2"), task("all", "dist"))
+
+
+def test_a_restore_waits_for_a_run_that_writes_there():
+    async def main():
+        ground, order = Ground(), []
+
+        async def run():
+            async with ground.running(task("narrow", "dist/a")):
+                order.append("runs")
+                await trio.testing.wait_all_tasks_blocked()
+                order.append("ran")
+
+        async def restore():
+            async with ground.restoring(task("wide", "dist")):
+                order.append("restored")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await trio.testing.wait_all_tasks_blocked(0.001)
+            nursery.start_soon(restore)
+        assert order == ["runs", "ran", "restored"]
+
+    trio.run(main)
+
+
+def test_runs_do_not_wait_for_each_other_nor_for_restores_elsewhere():
+    async def main():
+        ground = Ground()
+        with trio.fail_after(1):
+            async with (
+                ground.running(task("a", "dist")),
+                ground.running(task("b", "dist/b")),
+                ground.restoring(task("c", "lib")),
+            ):
+                pass
+
+    trio.run(main)
