@@ -20,10 +20,12 @@ def main() -> int:
         arguments, command = arguments[:at], tuple(arguments[at + 1 :])
     try:
         code = app(arguments, obj=command, standalone_mode=False, prog_name="dte")
+    except KeyboardInterrupt:
+        return 130
     except MeshError as error:
         print(f"dte: {error}", file=sys.stderr)
         return int(error.exit_code)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  what is no mistake in the options is raised again
         return _usage(error)
     return code if isinstance(code, int) else 0
 

@@ -57,7 +57,7 @@ def _from_ci() -> str:
 
 def secret_of(secret_file: str) -> bytes | None:
     """The run's secret from the file, from standard input ("-"), or from DTE_SECRET; None where none is given."""
-    if secret_file == "-":
+    if secret_file == "-":  # noqa: S105  standard input, and no secret
         secret = sys.stdin.buffer.read().strip()
     elif secret_file:
         try:

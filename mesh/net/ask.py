@@ -1,15 +1,14 @@
 """Asking a running node a question over HTTPS, as any other program would, but with a certificate of the run."""
 
 import ssl
-import tempfile
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
 from mesh.errors import RemoteError
-from mesh.identity.certificate import HOST_NAME, Credentials
+from mesh.identity.certificate import Credentials
 from mesh.net.errors import UnreachableError, UntrustedError
+from mesh.net.tls import Tls
 from mesh.wire import canonical
 
 ASK_S: Final = 10.0
@@ -17,28 +16,18 @@ ASK_S: Final = 10.0
 
 async def ask(address: str, path: str, credentials: Credentials) -> Any:
     """The JSON at `path` of the node at `address` ("HOST:PORT"). Raises `UnreachableError`, `UntrustedError` or `RemoteError`."""
-    async with httpx.AsyncClient(verify=_context(credentials), trust_env=False, timeout=ASK_S) as client:
+    async with httpx.AsyncClient(verify=Tls.of(credentials).http, trust_env=False, timeout=ASK_S) as client:
         try:
-            answer = await client.get(f"https://{address}{path}", extensions={"sni_hostname": HOST_NAME})
+            answer = await client.get(f"https://{address}{path}")
         except httpx.ConnectError as error:
             if isinstance(_cause(error), ssl.SSLError):
                 raise UntrustedError(address, str(error)) from None
             raise UnreachableError(address, f"could not be connected: {error}") from None
         except httpx.HTTPError as error:
-            raise UnreachableError(address, f"did not answer: {error or type(error).__name__}") from None
+            raise UnreachableError(address, f"did not answer: {str(error) or type(error).__name__}") from None
     if answer.status_code != httpx.codes.OK:
         raise RemoteError("unexpected", f"{address} answered {answer.status_code} to {path}")
     return canonical.decode(answer.content)
-
-
-def _context(credentials: Credentials) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=credentials.anchor_pem.decode())
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    with tempfile.NamedTemporaryFile() as chain, tempfile.NamedTemporaryFile() as key:
-        Path(chain.name).write_bytes(credentials.chain_pem)
-        Path(key.name).write_bytes(credentials.key_pem)
-        context.load_cert_chain(chain.name, key.name)
-    return context
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -1,7 +1,7 @@
 """Blobs over HTTP/1.1: `GET /blob/sha256/<hex>`, whole or by Range, so that `curl` can fetch what a peer can.
 
-The client verifies nothing: bytes go to the caller's sink as they come, and the sink hashes them. A connection is used again only after an answer
-that was read to its end.
+The client verifies nothing: bytes go to the caller's sink as they come, and the sink hashes them. A connection is used
+again only after an answer that was read to its end.
 """
 
 import contextlib
@@ -76,7 +76,7 @@ def _blob(path: Path, size: int, name: str, wanted: str) -> Response:
 
 
 def _part(wanted: str, size: int) -> tuple[int, int] | None:
-    """[start, end) of the Range that is asked for, empty where there is none; None where the whole is to be sent (RFC 9110, 14.2)."""
+    """[start, end) of the Range asked for, empty where it cannot be; None where the whole is to be sent (RFC 9110, 14.2)."""
     match = _RANGE.fullmatch(wanted.replace(" ", ""))
     if match is None or not (match[1] or match[2]):
         return None
@@ -129,10 +129,11 @@ class BlobClient:
     async def fetch(
         self, address: str, digest: Digest, size: int | None, sink: Sink, *, offset: int = 0, length: int | None = None
     ) -> int:
-        """Give the bytes of `digest` from `offset`, `length` (at least 1) or all of them, to `sink`, and say how many they were.
+        """Give `sink` the bytes of `digest` from `offset`, `length` (at least 1) or all, and say how many they were.
 
-        `size` is that of the whole blob, where it is known. Raises `NotHereError`, `UnreachableError`, `UntrustedError` or another `NetError`,
-        `CorruptError` where the size is wrong, and `RemoteError("malformed")`; `sink` may have been given something by then.
+        `size` is that of the whole blob, where it is known. Raises `NotHereError`, `UnreachableError`, `UntrustedError`
+        or another `NetError`, `CorruptError` where the size is wrong, and `RemoteError("malformed")`; `sink` may have
+        been given something by then.
         """
         assert length is None or length > 0, "HTTP has no Range for nothing"
         wish = _Wish(address, digest, size, offset, length)

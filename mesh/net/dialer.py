@@ -20,7 +20,8 @@ DIAL_MS: Final = 10_000
 async def dial(address: str, tls: Tls, alpn: str = ALPN_LINK, timeout_ms: int = DIAL_MS) -> TlsStream:
     """The stream to the node at `address`; of a name with several addresses the first that answers.
 
-    Raises `UnreachableError`, `UntrustedError` or `NotDteError`. The node may still refuse us until the stream is `proven`.
+    Raises `UnreachableError`, `UntrustedError` or `NotDteError`. The node may still refuse us until the stream is
+    `proven`.
     """
     deadline = trio.current_time() + timeout_ms / 1000
     host, port = _split(address)

@@ -1,7 +1,8 @@
-"""The server side of HTTP/1.1 over any byte stream: blobs and status for peers over TLS, the tools' cache on the loopback.
+"""The server side of HTTP/1.1 over any byte stream: blobs for peers over TLS, the tools' cache on the loopback.
 
-h11 reads and writes the heads, and undoes chunking. A body of known length needs no parser: its bytes go straight between the stream and the
-handler or the file. Each exchange has an h11 connection of its own, which starts with the bytes that the one before it left over.
+h11 reads and writes the heads, and undoes chunking. A body of known length needs no parser: its bytes go straight
+between the stream and the handler or the file. Each exchange has an h11 connection of its own, which starts with the
+bytes that the one before it left over.
 
     read head ──▶ handler ──▶ answer ─┬─ body read, keep-alive ─▶ read head
         │                             ├─ body read ─────────────▶ closed
@@ -50,8 +51,8 @@ class ByteStream(Protocol):
 class Request:
     """One request. Header names are lower-case; a header that came several times is joined with commas.
 
-    `length` is that of the body: 0 for none, None where it comes in chunks. Reading `body` raises `RemoteError` where the peer sends too much,
-    too little or nothing for too long; let it through, and the peer gets the right answer.
+    `length` is that of the body: 0 for none, None where it comes in chunks. Reading `body` raises `RemoteError` where
+    the peer sends too much, too little or nothing for too long; let it through, and the peer gets the right answer.
     """
 
     method: str
@@ -90,10 +91,10 @@ async def serve_http(
     *,
     request_body_bytes_max: int = REQUEST_BODY_BYTES_MAX,
 ) -> None:
-    """Answer requests on `stream` until one side has had enough, then close it. A peer that goes away or stands still is no error.
+    """Answer requests on `stream` until one side has had enough, then close it. A peer that goes away is no error.
 
-    A `RemoteError` of the handler is answered with 400 (`too-large`: 413) and its message; any other exception is logged here, and the peer
-    is told no more than 500.
+    A `RemoteError` of the handler is answered with 400 (`too-large`: 413) and its message; any other exception is
+    logged here, and the peer is told no more than 500.
     """
     try:
         rest: bytes | None = b""
@@ -203,7 +204,10 @@ class _Exchange:
 
 
 class _Body:
-    """The body of one request. The peer is told to go on (`Expect: 100-continue`) when its first byte has to be waited for."""
+    """The body of one request.
+
+    The peer is told to go on (`Expect: 100-continue`) when its first byte has to be waited for.
+    """
 
     def __init__(self, connection: h11.Connection, stream: ByteStream, length: int | None, bytes_max: int) -> None:
         self.length = length

@@ -1,11 +1,14 @@
 """The long-lived link between two peers: frames in both directions over one stream.
 
-Sending never waits: frames go into an outbox that one writer empties, many small ones in one write. A peer that does not read makes its outbox
-grow, and at a bound the link ends, so that it costs others neither time nor memory. Reading is as fast as the reader asks.
+Sending never waits: frames go into an outbox that one writer empties, many small ones in one write. A peer that does
+not read makes its outbox grow, and at a bound the link ends, so that it costs others neither time nor memory. Reading
+is as fast as the reader asks.
 
-The accepting side sends an empty frame at once. TLS 1.3 alone would not tell the dialer that it has been accepted (see `tls`).
+The accepting side sends an empty frame at once. TLS 1.3 alone would not tell the dialer that it has been accepted (see
+`tls`).
 
-    open ──▶ over, with `reason` (the first one counts): the peer closed · the stream broke · a bad frame · a full outbox · `close` was called
+    open ──▶ over, with `reason` (the first one counts):
+             the peer closed · the stream broke · a bad frame · a full outbox · `close` was called
 """
 
 from collections import deque
@@ -30,7 +33,10 @@ FLUSH_MS: Final = 2_000
 
 @asynccontextmanager
 async def dial_link(address: str, tls: Tls, timeout_ms: int = DIAL_MS) -> AsyncIterator["Link"]:
-    """A link to the node at `address`, which has accepted us. Raises `UnreachableError`, `UntrustedError` or `NotDteError`."""
+    """A link to the node at `address`, which has accepted us.
+
+    Raises `UnreachableError`, `UntrustedError` or `NotDteError`.
+    """
     stream = await dial(address, tls, ALPN_LINK, timeout_ms)
     try:
         with trio.fail_after(timeout_ms / 1000):
@@ -61,7 +67,10 @@ async def accept_link(stream: TlsStream) -> AsyncIterator["Link"]:
 
 
 class Link:
-    """Frames to and from `peer`. Made by `dial_link` and `accept_link`; leaving their block flushes what was sent, and closes."""
+    """Frames to and from `peer`.
+
+    Made by `dial_link` and `accept_link`; leaving their block flushes what was sent, and closes.
+    """
 
     def __init__(self, stream: TlsStream, received: bytes = b"", *, outbox_bytes_max: int = OUTBOX_BYTES_MAX) -> None:
         self.peer: NodeId = stream.peer

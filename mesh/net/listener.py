@@ -1,7 +1,7 @@
 """The one port of a node: every connection has to prove itself first, and is then a link or HTTP, as its ALPN says.
 
-A connection that has not proven itself costs little, whoever it is: a handshake has a time limit, and when too many are under way the oldest goes,
-so that those who say nothing cannot keep out those who do.
+A connection that has not proven itself costs little, whoever it is: a handshake has a time limit, and when too many are
+under way the oldest goes, so that those who say nothing cannot keep out those who do.
 """
 
 import errno
@@ -39,7 +39,10 @@ class Listener:
 
     @classmethod
     async def bind(cls, addresses: Sequence[str], tls: Tls) -> Self:
-        """Listen on each of `addresses` ("HOST:PORT"; port 0: any that is free; no host: every interface). Raises `UsageError`."""
+        """Listen on each of `addresses` ("HOST:PORT"; port 0: any that is free; no host: every interface).
+
+        Raises `UsageError`.
+        """
         listeners: list[trio.SocketListener] = []
         try:
             for address in addresses:
@@ -63,7 +66,10 @@ class Listener:
         http_handler: Handler,
         on_refused: Callable[[NetError], object],
     ) -> None:
-        """Take connections until cancelled. `on_link` has a link for as long as it runs; `on_refused` is told who has not come in, and why."""
+        """Take connections until cancelled.
+
+        `on_link` has a link for as long as it runs; `on_refused` is told who has not come in, and why.
+        """
 
         async def take(tcp: trio.SocketStream) -> None:
             try:

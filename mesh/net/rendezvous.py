@@ -1,7 +1,7 @@
 """Meeting in a shared directory: each node leaves a file that says where it listens, and reads the others'.
 
-A file is a hint and nothing more: whoever is found has to prove itself in the handshake. The directory may be on a network file system, which may
-hang: everything runs in a thread, and a cancelled call does not wait for it.
+A file is a hint and nothing more: whoever is found has to prove itself in the handshake. The directory may be on a
+network file system, which may hang: everything runs in a thread, and a cancelled call does not wait for it.
 """
 
 import contextlib
@@ -38,7 +38,10 @@ class Advert:
 
 
 class Rendezvous:
-    """One node's place in `directory`. `run_tag` keeps runs apart and is readable by all: it must tell nothing about the secret."""
+    """One node's place in `directory`.
+
+    `run_tag` keeps runs apart and is readable by all: it must tell nothing about the secret.
+    """
 
     def __init__(self, directory: Path, run_tag: str) -> None:
         assert run_tag.isalnum(), "a run tag is a file name"
@@ -47,13 +50,16 @@ class Rendezvous:
         self._mine: Path | None = None
 
     async def publish(self, node_id: NodeId, addresses: Sequence[str]) -> None:
-        """Say that `node_id` listens on `addresses`, in place of what was said before. Raises `UsageError` where the directory is of no use."""
+        """Say that `node_id` listens on `addresses`, in place of what was said before.
+
+        Raises `UsageError` where the directory is of no use.
+        """
         data = canonical.encode({"version": 1, "node_id": node_id, "addresses": list(addresses)[:ADDRESSES_MAX]})
         self._mine = self._place / f"{node_id}{_SUFFIX}"
         await _in_thread(partial(self._write, self._mine, data))
 
     async def peers(self) -> list[Advert]:
-        """What is there, our own included, in order of node ids; what is half-written, foreign or too large is passed over. Raises `UsageError`."""
+        """What is there, in order of node ids; what is half-written, foreign or huge is passed over. Raises `UsageError`."""
         return await _in_thread(self._read)
 
     async def withdraw(self) -> None:

@@ -1,14 +1,15 @@
 """TLS 1.3 with proof from both sides, on a pump of our own.
 
-`ssl.SSLObject` stands between two memory buffers; this file moves bytes between those and the socket. That is four times faster than
-`trio.SSLStream` for bulk, because it takes all records that have arrived at one wake-up (docs/spec/wire.md has the handshake and its limits).
+`ssl.SSLObject` stands between two memory buffers; this file moves bytes between those and the socket. That is more
+than twice as fast as `trio.SSLStream` for bulk, because it takes all records that have arrived at one wake-up
+(docs/spec/wire.md has the handshake and its limits).
 
     connect, accept ──▶ handshake ──▶ open ──▶ aclose: close_notify, a moment for the peer to read on ──▶ closed
-                           │            └─▶ broken: a reset, an end without close_notify, a send that was cancelled halfway
+                           │            └─▶ broken: a reset, an end without close_notify, a send cancelled halfway
                            └─▶ UntrustedError, NotDteError, UnreachableError
 
-TLS 1.3 lets the dialer finish its handshake before the other side has looked at its certificate. So a dialer is `proven` only when the first byte
-has come back, and a refusal that comes in its place is an `UntrustedError` then.
+TLS 1.3 lets the dialer finish its handshake before the other side has looked at its certificate. So a dialer is
+`proven` only when the first byte has come back, and a refusal that comes in its place is an `UntrustedError` then.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ RECEIVE_SOME_BYTES: Final = 64 * 1024
 PART_MS: Final = 1_000
 """How long a closing side waits for the other to have read its last words."""
 REPLY_MS: Final = 50
-"""How long a reader may spend on sending what TLS itself has to answer; what is not sent then goes out before the next data."""
+"""How long a reader may spend on sending what TLS itself answers; the rest goes out before the next data."""
 
 _MISSING_CERTIFICATE: Final = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
 _UNPROVEN: Final = ("CERTIFICATE_VERIFY_FAILED", "BAD_SIGNATURE", _MISSING_CERTIFICATE)
@@ -79,7 +80,10 @@ async def accept(connection: trio.socket.SocketType, tls: Tls, remote: str) -> "
 async def connect(
     connection: trio.socket.SocketType, tls: Tls, alpn: str, remote: str, timeout_ms: int = HANDSHAKE_MS
 ) -> "TlsStream":
-    """The stream to whom we have dialled. Takes the socket over. Raises `UntrustedError`, `NotDteError` or `UnreachableError`."""
+    """The stream to whom we have dialled. Takes the socket over.
+
+    Raises `UntrustedError`, `NotDteError` or `UnreachableError`.
+    """
     stream = TlsStream(connection, tls.link if alpn == ALPN_LINK else tls.http, remote, server=False)
     await stream.open(timeout_ms)
     if stream.alpn != alpn:
@@ -168,12 +172,14 @@ class TlsStream:
             await self._fill()
 
     async def aclose(self) -> None:
-        """Tell the peer that this is the end, give it a moment to read up to there, and close. Never raises but `Cancelled`."""
+        """Tell the peer that this is the end, give it a moment to read up to there, and close.
+
+        Never raises but `Cancelled`.
+        """
         try:
             if self._broken is None and not self._sending.locked() and self._socket.fileno() >= 0:
-                with contextlib.suppress(
-                    ssl.SSLError
-                ):  # SSLWantReadError: the peer's own close_notify is not here yet.
+                # SSLWantReadError says that the peer's own close_notify is not here yet.
+                with contextlib.suppress(ssl.SSLError):
                     self._tls.unwrap()
                 await self._part()
         finally:
@@ -275,7 +281,7 @@ class TlsStream:
             raise self._break(f"cannot be sent to: {os.strerror(error.errno or 0)}") from None
 
     async def _reply(self) -> None:
-        """Send what TLS answers by itself (a KeyUpdate, an alert), but never let a peer that does not read keep us from reading."""
+        """Send what TLS answers by itself (a KeyUpdate, an alert), but a peer that does not read cannot stop our reading."""
         if self._outgoing.pending and not self._sending.locked():
             # A failure to send is found by the next sender; there may still be something to read.
             with trio.move_on_after(REPLY_MS / 1000), contextlib.suppress(NetError):
@@ -283,7 +289,7 @@ class TlsStream:
                     await self._flush()
 
     async def _part(self) -> None:
-        """Send the last words, then read on until the peer closes: closing on unread bytes would be a reset, which overtakes them."""
+        """Send the last words, then read on until the peer closes: unread bytes would make a reset, which overtakes them."""
         with (
             trio.move_on_after(PART_MS / 1000),
             contextlib.suppress(OSError, NetError, trio.BusyResourceError, trio.ClosedResourceError),

@@ -1,6 +1,7 @@
 """Frames: how messages keep their borders in a stream of bytes.
 
-A frame is its length in four bytes, big-endian, and that many bytes (docs/spec/wire.md). Bytes go in as the network cut them, frames come out.
+A frame is its length in four bytes, big-endian, and that many bytes (docs/spec/wire.md). Bytes go in as the network cut
+them, frames come out.
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ class FrameDecoder:
     def receive(self, data: bytes) -> Iterator[bytes]:
         """The frames that `data` completes; read them all before the next call.
 
-        Raises `RemoteError("frame-too-large")` behind the last good frame and as soon as the prefix is there: what is refused is not collected.
+        Raises `RemoteError("frame-too-large")` behind the last good frame and as soon as the prefix is there: what is
+        refused is not collected.
         """
         self._buffer += data
         while len(self._buffer) >= FRAME_PREFIX_BYTES:

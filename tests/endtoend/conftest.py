@@ -1,0 +1,25 @@
+"""One site for each test, gone when the test is over."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.endtoend.mesh_under_test import Site
+
+
+@pytest.fixture
+def site_of(tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], Site]]:
+    """Make a site from the files of a workspace."""
+    sites: list[Site] = []
+
+    def make(files: Mapping[str, str]) -> Site:
+        site = Site(tmp_path / f"site-{len(sites)}", files)
+        sites.append(site)
+        return site
+
+    try:
+        yield make
+    finally:
+        for site in sites:
+            site.close()

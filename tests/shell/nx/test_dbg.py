@@ -1,0 +1,189 @@
+"""One agent's nx: what it refuses, what it survives, and that nothing is left of what was ended."""
+
+import os
+import shutil
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import trio
+
+from mesh.adapters.nx import Delivery, DriftError, NotKeptError, NxSession, WorkerError
+from mesh.errors import CorruptError, StorageError
+from mesh.graph import Graph
+from mesh.types import Blob, Digest, TaskId
+from tests.nx_workspace import make_workspace
+from tests.shell.nx.harness import Mesh, Node, node
+
+pytestmark = pytest.mark.nx
+
+
+def on_agent(
+    tmp_path: Path, arguments: list[str], scene: Callable[[Node, Graph], Awaitable[None]], **shape: Any
+) -> None:
+    """Play `scene` on an agent that knows the graph of the nx command `arguments`."""
+
+    class Planning(Mesh):
+        graph: Graph
+
+        async def _handle(self, session: NxSession) -> None:
+            self.graph = session.graph
+            await session.accept()
+            for task in session.graph.tasks:
+                await session.deliver(Delivery(task, "skipped"))
+            await session.finish()
+
+    async def main() -> None:
+        workspace = make_workspace(tmp_path / "main", **shape)
+        async with node(workspace, tmp_path / "store") as here:
+            planning = Planning(here, [])
+            await planning.run(*arguments)
+        async with node(workspace.clone(tmp_path / "agent"), tmp_path / "store0") as agent:
+            agent.runner.load(planning.graph)
+            with trio.fail_after(15):
+                await scene(agent, planning.graph)
+        assert not [process for process in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(process.info)]
+
+    trio.run(main)
+
+
+async def until_asleep(agent: Node) -> None:
+    with trio.fail_after(20):
+        while not sleepers(agent):  # noqa: ASYNC110 - a process elsewhere sets no event
+            await trio.sleep(0.02)
+
+
+def sleepers(agent: Node) -> list[psutil.Process]:
+    here = str(agent.workspace.path)
+    running = psutil.process_iter(["cmdline", "cwd"])
+    return [each for each in running if "sleep" in (each.info["cmdline"] or []) and each.info["cwd"] == here]
+
+
+def test_a_changed_file_is_drift_and_is_named(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        (agent.workspace.path / "packages/p0/src/index.js").write_text("changed")
+        with pytest.raises(DriftError) as caught:
+            await agent.runner.run(graph.tasks[TaskId("p0:build")], lambda _: None)
+        assert caught.value.inputs
+        assert "p0" in str(caught.value)
+        assert not agent.workspace.files()  # it was not run
+        await agent.runner.run(graph.tasks[TaskId("p1:lint")], lambda _: None)  # and nx is still of use
+
+    on_agent(tmp_path, ["run-many", "-t", "build", "lint"], scene, projects=2)
+
+
+def test_a_cancelled_task_leaves_no_process_and_nx_goes_on(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(agent.runner.run, graph.tasks[TaskId("p0:sleep")], lambda _: None)
+            await until_asleep(agent)
+            worker = agent.runner._worker._process.pid
+            nursery.cancel_scope.cancel()
+        assert not sleepers(agent)
+        outcome = await agent.runner.run(graph.tasks[TaskId("p0:lint")], lambda _: None)
+        assert outcome.status == "success"
+        assert agent.runner._worker._process.pid == worker
+
+    on_agent(tmp_path, ["run-many", "-t", "sleep", "lint"], scene, projects=1, targets=("sleep", "lint"))
+
+
+def test_a_task_out_of_time_is_ended_and_its_neighbour_is_not(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        said: list[bytes] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(agent.runner.run, graph.tasks[TaskId("p1:sleep")], lambda _: None)
+            await until_asleep(agent)
+            outcome = await agent.runner.run(replace(graph.tasks[TaskId("p0:sleep")], timeout_ms=1_500), said.append)
+            assert len({process.cmdline()[-2] for process in sleepers(agent)}) == 1
+            nursery.cancel_scope.cancel()
+        assert (outcome.status, outcome.exit_code, outcome.outputs) == ("failure", 124, None)
+        assert outcome.problem == "timed out after 1.5 s and was ended"
+        assert b"asleep" in b"".join(said)
+
+    on_agent(tmp_path, ["run-many", "-t", "sleep"], scene, projects=2, targets=("sleep",))
+
+
+def test_a_worker_that_dies_is_said_and_replaced(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        task = graph.tasks[TaskId("p0:lint")]
+        await agent.runner.run(task, lambda _: None)
+
+        async def lose() -> None:
+            with pytest.raises(WorkerError, match="ended unexpectedly"):
+                await agent.runner.run(graph.tasks[TaskId("p0:sleep")], lambda _: None)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lose)
+            await until_asleep(agent)
+            p = agent.runner._worker._process; print("kill", p.pid, p._calls, p.lost.is_set()); os.kill(p.pid, signal.SIGKILL); await trio.sleep(3); print(p.lost.is_set(), p._silent.is_set(), agent.runner._worker._process.pid, agent.runner._worker.generation, agent.runner._worker._process._calls); import subprocess; print(subprocess.run("ps -eo pid,ppid,stat,args | tail -20", shell=True,capture_output=True,text=True).stdout)
+        outcome = await agent.runner.run(graph.tasks[TaskId("p0:build")], lambda _: None)
+        assert outcome.status == "success"
+        assert not sleepers(agent)
+
+    on_agent(
+        tmp_path, ["run-many", "-t", "sleep", "lint", "build"], scene, projects=1, targets=("sleep", "lint", "build")
+    )
+
+
+def test_a_workspace_that_nx_cannot_load_is_said_with_the_reason(tmp_path: Path):
+    async def main() -> None:
+        workspace = make_workspace(tmp_path / "main", projects=1)
+        (workspace.path / "nx.json").write_text("{")
+        async with node(workspace, tmp_path / "store") as here:
+            with pytest.raises(WorkerError, match=r"cannot load this workspace.*nx\.json"):
+                await here.runner.start()
+
+    trio.run(main)
+
+
+def test_without_node_the_reason_is_said(tmp_path: Path):
+    async def main() -> None:
+        workspace = make_workspace(tmp_path / "main", projects=1)
+        async with node(workspace, tmp_path / "store", PATH=str(tmp_path)) as here:
+            with pytest.raises(WorkerError, match="install Node"):
+                await here.runner.start()
+
+    trio.run(main)
+
+
+def test_a_missing_or_broken_archive_is_never_taken_for_restored(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        task = graph.tasks[TaskId("p0:build")]
+        with pytest.raises(CorruptError):
+            await agent.runner.restore(task, Blob(Digest(f"sha256:{'0' * 64}"), 5))
+        with pytest.raises(CorruptError):
+            await agent.runner.restore(task, agent.blobs.put(b"no archive"))
+        assert not agent.workspace.files()
+
+    on_agent(tmp_path, ["run-many", "-t", "build"], scene, projects=1, targets=("build",))
+
+
+def test_a_success_that_could_not_be_kept_is_no_success(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        def full() -> None:
+            raise StorageError("the disk is full")
+
+        agent.blobs.writer = full
+        with pytest.raises(NotKeptError, match="the disk is full"):
+            await agent.runner.run(graph.tasks[TaskId("p0:build")], lambda _: None)
+
+    on_agent(tmp_path, ["run-many", "-t", "build"], scene, projects=1, targets=("build",))
+
+
+def test_a_wide_output_does_not_wipe_the_narrow_one_within_it(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        build, wide = graph.tasks[TaskId("p0:build")], graph.tasks[TaskId("p0:wide")]
+        built = await agent.runner.run(build, lambda _: None)
+        made = agent.workspace.path / "packages/p0"
+        widened = await agent.runner.run(wide, lambda _: None)
+        content = (made / "dist/index.js").read_bytes()
+        await agent.runner.restore(build, built.outputs)
+        shutil.rmtree(made / "dist")
+        await agent.runner.restore(wide, widened.outputs)
+        assert (made / "dist/index.js").read_bytes() == content
+
+    on_agent(tmp_path, ["run-many", "-t", "wide"], scene, projects=1, targets=("build", "wide"))
