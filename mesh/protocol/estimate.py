@@ -26,11 +26,15 @@ class Estimator:
 
     logs: dict[str, float] = field(default_factory=dict)
     """Mean of log-milliseconds, by task id and by target; "" is the mean of everything."""
+    _fresh: dict[str, None] = field(default_factory=dict)
+    _told: dict[str, int] = field(default_factory=dict)
 
     def learn(self, task: TaskId, duration_ms: int) -> None:
         """One execution took this long."""
         sample = math.log(max(duration_ms, 1))
         for name in (task, target_of(task), ""):
+            if ":" not in name:
+                self._fresh[name] = None
             before = self.logs.get(name)
             self.logs[name] = sample if before is None else before + (sample - before) * WEIGHT_PERCENT / 100
 
@@ -41,9 +45,21 @@ class Estimator:
                 return max(1, round(math.exp(self.logs[name])))
         return None
 
-    def by_target_ms(self) -> dict[str, int]:
-        """What a bid carries: targets, and "" for everything."""
-        return {name: max(1, round(math.exp(value))) for name, value in self.logs.items() if ":" not in name}
+    def changed_ms(self) -> dict[str, int]:
+        """What a bid carries: targets, and "" for everything, that have changed by more than a quarter since they were told last."""
+        told: dict[str, int] = {}
+        for name in self._fresh:
+            value = max(1, round(math.exp(self.logs[name])))
+            before = self._told.get(name)
+            if before is None or abs(value - before) * 4 > before:
+                told[name] = self._told[name] = value
+        self._fresh.clear()
+        return told
+
+    def tell_all_again(self) -> None:
+        """Whoever was told may have forgotten."""
+        self._told.clear()
+        self._fresh.update(dict.fromkeys(name for name in self.logs if ":" not in name))
 
 
 def lookup_ms(estimates: Mapping[str, int], task: TaskId) -> int | None:

@@ -76,9 +76,20 @@ class Leader:
         self.recorder.graph(blob, len(fresh), now)
         listed = tuple((task, graph.tasks[task].deps) for task in fresh)
         effects: list[Effect] = [Tell(news.GraphAdded(blob.digest, listed))]
-        effects += [Tell(news.TaskReady(task)) for task in ready]
+        effects += self._skip_behind(fresh, now)
+        effects += [Tell(news.TaskReady(task)) for task in ready if self.market.tasks[task].phase is Phase.READY]
         effects += [Send(agent.node, self.announce()) for agent in self.market.others()]
         return [*effects, *self.clear(now)]
+
+    def _skip_behind(self, fresh: list[TaskId], now: Instant) -> list[Effect]:
+        """New tasks behind one of an earlier graph that did not succeed; `fresh` is in the order of dependency."""
+        effects: list[Effect] = []
+        for task in fresh:
+            state = self.market.tasks[task]
+            stopped = next((dep for dep in state.task.deps if self.market.tasks[dep].stops), None)
+            if stopped is not None:
+                effects += self._decide(state, "skipped", f"{stopped} did not succeed", now)
+        return effects
 
     def announce(self) -> Announce:
         """What every agent should know of the work."""
@@ -142,7 +153,9 @@ class Leader:
             return []
         effects: list[Effect] = [Tell(news.AgentLeft(node, agent.name, reason, lost))]
         for state in self.market.leave(node):
-            effects += self._again(state, agent.name, f"agent {agent.name} is gone: {reason}", now)
+            # What was given up may have taken others with it.
+            if state.phase is not Phase.DONE:
+                effects += self._again(state, agent.name, f"agent {agent.name} is gone: {reason}", now)
         if not self.market.others() and self.market.left:
             effects.append(Tell(news.Notice("no agent is left: the main job goes on alone")))
         return [*effects, *self.clear(now)]
@@ -154,7 +167,8 @@ class Leader:
             return []
         effects: list[Effect] = []
         before, agent.bid = agent.bid, bid
-        agent.slots = bid.slots
+        agent.estimates |= bid.estimates
+        self.market.resize(agent, bid.slots)
         if before is None or (before.open, before.graphs, before.cannot) != (bid.open, bid.graphs, bid.cannot):
             self.market.look_again()
             new = {task: why for task, why in bid.cannot.items() if before is None or task not in before.cannot}
@@ -244,7 +258,9 @@ class Leader:
     def _lost_outputs(self, task: TaskId, reason: str, now: Instant) -> list[Effect]:
         """Nobody can give a finished task's outputs: it has to be run again, unless the main job has them."""
         state = self.market.tasks.get(task)
-        if state is None or state.phase is not Phase.DONE or state.record is None or self.me in state.record.holders:
+        if state is None or state.record is None or state.record.outputs is None or self.me in state.record.holders:
+            return []
+        if state.stops or state.attempts >= ATTEMPTS_MAX:
             return []
         self.undelivered.pop(task, None)
         return self._again(state, "", f"its outputs are lost: {reason}", now)
@@ -265,19 +281,17 @@ class Leader:
         state = self.market.tasks.get(completion.task)
         if state is None or completion.run_id != self.recorder.run_id or node not in self.market.agents:
             return []
+        if completion.status not in ("success", "failure") or not 1 <= completion.attempt <= state.attempt:
+            raise RemoteError("unexpected", f"a result of {completion.task} that no award has asked for")
         if state.phase is Phase.DONE:
             # It has been decided already; the records tell the agent so.
             return self._tell_records(node)
+        told_before = (node, completion.attempt) in state.failed
+        if told_before or (completion.status == "failure" and len(state.failed) < state.task.retries):
+            if not told_before:
+                self.recorder.append(envelope, now)
+            return [*self._failed_once(state, completion, node, now), *self.clear(now)]
         effects: list[Effect] = []
-        if completion.status == "failure" and state.failures < state.task.retries:
-            state.failures += 1
-            self.recorder.append(envelope, now)
-            if any(self.market.able(state, agent) for agent in self.market.others() if agent.node != node):
-                state.not_on[node] = "it failed there"
-            effects += self._again(state, completion.name, f"failed with exit code {completion.exit_code}", now)
-            # The agent may forget this result: it is in the ledger, though the task is not done.
-            effects.append(Send(node, Records(self.epoch, (Record(completion.task, "failure"),))))
-            return [*effects, *self.clear(now)]
         if state.agent is not None and state.agent != node:
             effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
         if completion.cache == "none":
@@ -285,6 +299,20 @@ class Leader:
         in_place = self.market.agents[node].shares_main
         effects += self._record(state, completion, envelope, (node,), now, in_place=in_place)
         return [*effects, *self.clear(now)]
+
+    def _failed_once(self, state: TaskState, failed: Completion, node: NodeId, now: Instant) -> list[Effect]:
+        """It failed and may be tried again, elsewhere where that is possible. An award that is under way already is that other try."""
+        state.failed[node, failed.attempt] = None
+        # The agent may forget this result: it is in the ledger, though the task is not done.
+        effects: list[Effect] = [Send(node, Records(self.epoch, (Record(failed.task, "failure"),)))]
+        if any(self.market.able(state, agent) for agent in self.market.others() if agent.node != node):
+            state.not_on[node] = "it failed there"
+        if state.agent == node and state.attempt == failed.attempt:
+            effects += self._again(state, failed.name, f"failed with exit code {failed.exit_code}", now)
+        elif state.agent == node and state.phase is Phase.AWARDED:
+            # It answered the newer award with the old result.
+            effects.append(Send(node, Award(self.epoch, self._next_seq(), failed.task, state.attempt)))
+        return effects
 
     def _record(
         self,
@@ -301,11 +329,9 @@ class Leader:
         task = state.task.id
         record = Record(task, done.status, done.key, done.outputs, holders)
         self.records.append(record)
-        allowed = state.task.allow_failure and done.status == "failure"
-        stops = done.status != "success" and not allowed
+        ready = self.market.done(state, record, now)
         # What a skipped or cancelled task stops has been found together with it.
-        downstream = self.market.downstream(task) if stops and done.status == "failure" else []
-        ready = self.market.done(state, record, now) if not stops else self._stop_at(state, record)
+        downstream = self.market.downstream(task) if state.stops and done.status == "failure" else []
         self.undelivered[task] = None
         self.delivered.pop(task, None)
         effects: list[Effect] = [
@@ -327,7 +353,7 @@ class Leader:
                     ledger_index=index,
                     max_rss_bytes=done.max_rss_bytes,
                     problem=done.problem,
-                    allowed_to_fail=allowed,
+                    allowed_to_fail=done.status == "failure" and not state.stops,
                 )
             ),
             Deliver(
@@ -350,18 +376,13 @@ class Leader:
             effects += self._decide(self.market.tasks[other], "skipped", f"{task} did not succeed", now)
         return effects
 
-    def _stop_at(self, state: TaskState, record: Record) -> list[TaskId]:
-        """Done, but not in a way that lets anything behind it start."""
-        self.market.release(state)
-        state.phase = Phase.DONE
-        state.record = record
-        self.market.left -= 1
-        return []
-
     def _decide(self, state: TaskState, status: news.TaskStatus, problem: str, now: Instant) -> list[Effect]:
         """The leader itself says how a task ended that nobody ran."""
         if state.phase is Phase.DONE:
             return []
+        effects: list[Effect] = []
+        if state.agent is not None:
+            effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
         done = Completion(
             run_id=self.recorder.run_id,
             task=state.task.id,
@@ -382,7 +403,7 @@ class Leader:
             problem=problem,
             allowed_to_fail=state.task.allow_failure,
         )
-        return self._record(state, done, done.seal(self.recorder.key), (), now, in_place=True)
+        return [*effects, *self._record(state, done, done.seal(self.recorder.key), (), now, in_place=True)]
 
     # --- delivery ------------------------------------------------------------------------------------
 
@@ -415,9 +436,10 @@ class Leader:
         if event.task not in self.undelivered:
             return []
         state = self.market.tasks[event.task]
-        if event.local or state.record is None:
-            # Running it again would fail in the same place: the run goes on for the other tasks, but it cannot be green.
-            self.broken = self.broken or f"{event.task} is not on the main job: {event.reason}"
+        if event.local or state.stops or state.attempts >= ATTEMPTS_MAX:
+            # Running it again would fail in the same place, or change what is decided: the run goes on, but it cannot be green.
+            if not state.stops:
+                self.broken = self.broken or f"{event.task} is not on the main job: {event.reason}"
             del self.undelivered[event.task]
             self.delivered[event.task] = None
             self._settle(state)
@@ -466,4 +488,4 @@ class Leader:
 
 
 def _whole(text: str) -> int:
-    return int(text) if text.isdigit() and len(text) < 20 else 0
+    return int(text) if text.isdecimal() and len(text) < 20 else 0

@@ -26,6 +26,9 @@ from mesh.wire.messages import Bid, Record
 GIVE_UP_MS: Final = 120_000
 """How much longer a task that even the main job cannot do is kept open for an agent that can."""
 
+DECIDE_MAX_MS: Final = 60_000
+"""How long an agent may compare its checkout with a graph while tasks that only it might take wait for it."""
+
 TAKE_BACK_MIN_MS: Final = 200
 """An award is taken back only where somebody else would be done at least so much earlier: moving it costs a round trip."""
 TAKE_BACKS_MAX: Final = 3
@@ -58,7 +61,8 @@ class TaskState:
     """Numbers its awards, so that a message about an earlier one is known for that."""
     taken_back: int = 0
     """How many of these were taken back before they started."""
-    failures: int = 0
+    failed: dict[tuple[NodeId, int], None] = field(default_factory=dict)
+    """Attempts that failed while retries were left: where, and which. The same failure may be told twice."""
     agent: NodeId | None = None
     awarded_at: Instant = Instant(0)
     started_at: Instant = Instant(0)
@@ -73,6 +77,13 @@ class TaskState:
         """How often it was really tried."""
         return self.attempt - self.taken_back
 
+    @property
+    def stops(self) -> bool:
+        """It is done, but not in a way that lets anything behind it start."""
+        record = self.record
+        allowed = record is not None and record.status == "failure" and self.task.allow_failure
+        return record is not None and record.status != "success" and not allowed
+
 
 @dataclass(slots=True)
 class Agent:
@@ -85,7 +96,10 @@ class Agent:
     memory_bytes: int = 0
     gpu: int = 0
     shares_main: bool = False
+    joined_at: Instant = Instant(0)
     bid: Bid | None = None
+    estimates: dict[str, int] = field(default_factory=dict)
+    """Of all its bids: a later one only tells what has changed."""
     jobs: dict[TaskId, None] = field(default_factory=dict)
     """Awarded to it and not done, in order."""
     load: int = 0
@@ -150,7 +164,7 @@ class Market:
         if agent is not None and agent.bid is not None:
             if task in agent.bid.cached:
                 return 0
-            own = lookup_ms(agent.bid.estimates, task)
+            own = lookup_ms(agent.estimates, task)
             if own is not None:
                 return own
         return self.estimates.estimate_ms(task) or GUESS_MS
@@ -161,7 +175,7 @@ class Market:
         state.phase = Phase.DONE
         state.record = record
         self.left -= 1
-        return self._unblock(state, now)
+        return [] if state.stops else self._unblock(state, now)
 
     def _unblock(self, state: TaskState, now: Instant) -> list[TaskId]:
         fresh = []
@@ -220,9 +234,15 @@ class Market:
     def join(self, agent: Agent, now: Instant) -> None:
         """A new bidder, or one that is back."""
         self.agents[agent.node] = agent
+        agent.joined_at = now
         if agent.node != self.main:
             self.last_join = now
             self.look_again()
+
+    def resize(self, agent: Agent, slots: int) -> None:
+        """A bidder has other slots than before."""
+        agent.slots = slots
+        agent.load = sum(self._cpu(self.tasks[task].task, agent) for task in agent.jobs)
 
     def leave(self, node: NodeId) -> list[TaskState]:
         """A bidder is gone; returns what it had."""
@@ -244,7 +264,7 @@ class Market:
 
     def clear(self, now: Instant) -> list[tuple[TaskState, Agent]]:
         """Give out what can be given now: (task, agent) in the order of the awards."""
-        bidders = [agent for agent in self.agents.values() if agent.node != self.main or self.main_slots > 0]
+        bidders = [a for a in self.agents.values() if a.slots > 0 and (a.node != self.main or self.main_slots > 0)]
         awards = self._clear_among(bidders, now)
         if self.for_main and self.main_takes(now):
             awards += self._clear_main(now)
@@ -262,7 +282,7 @@ class Market:
             state = self.tasks[item[2]]
             if state.phase is not Phase.READY:
                 continue
-            if not any(self.able(state, agent) or self._undecided(state, agent) for agent in bidders):
+            if not any(self.able(state, agent) or self._undecided(state, agent, now) for agent in bidders):
                 heapq.heappush(self.for_main, item)
                 continue
             agent = self._best(state, bidders, now)
@@ -316,10 +336,14 @@ class Market:
 
     def deadline(self, now: Instant) -> Instant | None:
         """When what waits for an agent falls to the main job, or is given up."""
-        if not self.for_main:
-            return None
-        begins = self.main_begins()
-        return begins if now < begins else after(begins, GIVE_UP_MS) if now < after(begins, GIVE_UP_MS) else None
+        times: list[Instant] = []
+        if self.ready:
+            first = self.tasks[self.ready[0][2]]
+            times += [self._decides_by(first, agent) for agent in self.others() if self._undecided(first, agent, now)]
+        if self.for_main:
+            begins = self.main_begins()
+            times += [time for time in (begins, after(begins, GIVE_UP_MS)) if now < time]
+        return min(times, default=None)
 
     def _award(self, state: TaskState, agent: Agent, now: Instant) -> None:
         state.phase = Phase.AWARDED
@@ -376,9 +400,13 @@ class Market:
         """In the main job's own workspace an agent restores nothing: the main job does, once for all who work there."""
         return not agent.shares_main or all(self.tasks[dep].settled for dep in state.task.deps)
 
-    def _undecided(self, state: TaskState, agent: Agent) -> bool:
+    def _undecided(self, state: TaskState, agent: Agent, now: Instant) -> bool:
         """It is still comparing its checkout: what it can do is not known yet."""
-        return agent.bid is None or (not agent.bid.reason and agent.bid.graphs < state.graph)
+        comparing = agent.bid is None or (not agent.bid.reason and agent.bid.graphs < state.graph)
+        return comparing and now < self._decides_by(state, agent)
+
+    def _decides_by(self, state: TaskState, agent: Agent) -> Instant:
+        return after(max(agent.joined_at, state.ready_at), DECIDE_MAX_MS)
 
     def free_at(self, agent: Agent, now: Instant) -> int:
         """When the agent should have a slot free (an instant; now where it has one)."""
@@ -425,6 +453,6 @@ class Market:
             estimate_ms = self.estimate_ms(task, agent)
             used += self._cpu(state.task, agent)
             if used > agent.slots and state.phase is Phase.AWARDED and not state.withdrawing:
-                yield state, now + work_ms // agent.slots + estimate_ms
+                yield state, now + work_ms // max(1, agent.slots) + estimate_ms
             started = state.phase is Phase.RUNNING
             work_ms += max(1, estimate_ms - (now - state.started_at)) if started else estimate_ms

@@ -75,6 +75,11 @@ class Membership:
         if peer is not None:
             peer.heard = now
 
+    def introduced(self, node: NodeId) -> bool:
+        """Whether it has said who it is, on some link of ours."""
+        peer = self.peers.get(node)
+        return peer is not None and peer.hello is not None
+
     def said_goodbye(self, node: NodeId, reason: str) -> Change | None:
         """It left on purpose."""
         peer = self.peers.get(node)
@@ -130,13 +135,6 @@ class Membership:
         """Where `node` may be reached."""
         peer = self.peers.get(node)
         return () if peer is None else peer.member.addresses
-
-    def main(self) -> Peer | None:
-        """The main job, where it is known and alive."""
-        for peer in self.peers.values():
-            if peer.member.role == "main" and peer.member.standing == "alive":
-                return peer
-        return None
 
     def deadline(self) -> Instant | None:
         """When `overdue` may next have something to say, or a beat is due."""

@@ -49,6 +49,8 @@ from mesh.wire.messages import (
 FIRST_EPOCH: Final = Epoch(1)
 AFTER_LOSS_MS: Final = 30_000
 """How long an agent with nothing left to do waits for a main job that is gone."""
+AMEND_MS: Final = 1_000
+"""A bid is amended at most this often: estimates change with every task, and little."""
 GRAPH_RETRY_MS: Final = 1_000
 
 
@@ -93,6 +95,8 @@ class Node:
         self._checked: dict[Digest, Graph] = {}
         self._checking: dict[Digest, Graph] = {}
         self._retry_at: dict[Digest, Instant] = {}
+        self._amend_at: Instant | None = None
+        """When the bid is amended by what has been learnt; None while nothing has."""
         self._closing = False
         self.main: NodeId | None = self.me if self.leader is not None else None
         """Who leads, as far as this node knows; it may be gone."""
@@ -136,7 +140,7 @@ class Node:
         """When `Tick` is due, if nothing else happens."""
         if self._ended:
             return None
-        times = [self.membership.deadline(), *self._retry_at.values(), self._leaves_at()]
+        times = [self.membership.deadline(), *self._retry_at.values(), self._leaves_at(), self._amend_at]
         if self.leader is not None:
             times.append(self.leader.deadline(now))
         return min((time for time in times if time is not None), default=None)
@@ -171,7 +175,7 @@ class Node:
             case ev.TaskRunning(task, attempt):
                 return self.worker.running(task, attempt, self.main)
             case ev.TaskFinished(task, attempt, execution):
-                return self._finished(task, attempt, execution)
+                return self._finished(task, attempt, execution, now)
             case ev.TaskKilled(task, attempt):
                 return self.worker.killed(task, attempt)
             case ev.Delivered():
@@ -210,6 +214,8 @@ class Node:
     def _received(self, peer: NodeId, message: Message, now: Instant) -> list[fx.Effect]:
         self.membership.heard(peer, now)
         try:
+            if not isinstance(message, Hello) and not self.membership.introduced(peer):
+                raise RemoteError("unexpected", "a link begins with a hello")
             return self._message(peer, message, now)
         except RemoteError as error:
             return [
@@ -278,6 +284,7 @@ class Node:
         self._main_was_here = True
         if fresh:
             self.worker.epoch = Epoch(0)
+        self.worker.estimates.tell_all_again()
         effects: list[fx.Effect] = [fx.Send(main, self._next_bid()), *self.worker.resend(main)]
         return [fx.Tell(news.Notice(f"joined the run of {hello.name}")), *effects] if fresh else effects
 
@@ -387,7 +394,7 @@ class Node:
             bid.reason,
             bid.cannot,
             bid.cached,
-            self.worker.estimates.by_target_ms(),
+            self.worker.estimates.changed_ms(),
         )
         return self._bid
 
@@ -401,13 +408,10 @@ class Node:
         shares = peer == self.me or theirs == self.config.workspace != ""
         return self.worker.awarded(award, peer, shares_main=shares)
 
-    def _finished(self, task: TaskId, attempt: int, execution: ev.Execution) -> list[fx.Effect]:
-        before = self.worker.estimates.by_target_ms()
-        effects = self.worker.finished(task, attempt, execution, self.main)
-        changed = _much_changed(before, self.worker.estimates.by_target_ms())
-        if changed and self.main is not None and self.leader is None:
-            effects.append(fx.Send(self.main, self._next_bid()))
-        return effects
+    def _finished(self, task: TaskId, attempt: int, execution: ev.Execution, now: Instant) -> list[fx.Effect]:
+        if self._amend_at is None and self.leader is None:
+            self._amend_at = after(now, AMEND_MS)
+        return self.worker.finished(task, attempt, execution, self.main)
 
     def _run_over(self, peer: NodeId, verdict: news.Verdict) -> list[fx.Effect]:
         if peer != self.main or self.leader is not None:
@@ -433,6 +437,10 @@ class Node:
             effects.append(self._fetch_graph(self._graphs[digest]))
         if self.leader is not None and self.leader.verdict is None:
             effects += [*self.leader.recorder.due(now), *self.leader.clear(now)]
+        if self._amend_at is not None and now >= self._amend_at:
+            self._amend_at = None
+            if self.main is not None:
+                effects.append(fx.Send(self.main, self._next_bid()))
         leaves_at = self._leaves_at()
         if leaves_at is not None and now >= leaves_at:
             gone = (
@@ -456,8 +464,3 @@ class Node:
         goodbye = Leave(f"stopped by {reason}")
         effects: list[fx.Effect] = [fx.Send(node, goodbye) for node in self.membership.linked()]
         return [*effects, *self._leave(f"stopped by {reason}")]
-
-
-def _much_changed(before: Mapping[str, int], now: Mapping[str, int]) -> bool:
-    """Whether a bid is worth amending: something new, or something by more than a quarter."""
-    return any(name not in before or abs(value - before[name]) * 4 > before[name] for name, value in now.items())

@@ -9,7 +9,7 @@ one is still a result, since outputs are named by content and a second execution
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from mesh.graph import Task
@@ -39,8 +39,12 @@ class Job:
     award: Award
     task: Task
     needs: tuple[Need, ...]
+    attempt: int
+    """Of the award under which it began. Effects and events speak of this one, messages of the award that is valid now."""
     phase: Phase = Phase.PREPARING
     killed: bool = False
+    again: Award | None = None
+    """Awarded anew while its end was under way: it begins once more when that is over."""
 
 
 @dataclass(slots=True)
@@ -75,15 +79,27 @@ class Worker:
             ]
         if award.task in self.unrecorded:
             return [Send(leader, Result(self.unrecorded[award.task]))]
-        job = self.jobs.get(award.task)
-        if job is not None:
-            job.award = award if not job.killed else job.award
-            return [Send(leader, Started(award.task, award.attempt))] if job.phase is Phase.RUNNING else []
         needs = () if shares_main else self._needs(task)
-        self.jobs[award.task] = Job(award, task, needs)
-        if needs:
-            return [Prepare(award.task, award.attempt, needs)]
-        return self.prepared(award.task, award.attempt)
+        job = self.jobs.get(award.task)
+        if job is None:
+            return self._begin(Job(award, task, needs, award.attempt))
+        if job.killed:
+            job.again, job.needs = award, needs
+            return []
+        job.award = award
+        return [Send(leader, Started(award.task, award.attempt))] if job.phase is Phase.RUNNING else []
+
+    def _begin(self, job: Job) -> list[Effect]:
+        self.jobs[job.task.id] = job
+        if job.needs:
+            return [Prepare(job.task.id, job.attempt, job.needs)]
+        return self.prepared(job.task.id, job.attempt)
+
+    def _close(self, job: Job) -> list[Effect]:
+        """It is over without a result: once more, where it has been awarded anew meanwhile, and on with what waits."""
+        del self.jobs[job.task.id]
+        again = [] if job.again is None else self._begin(Job(job.again, job.task, job.needs, job.again.attempt))
+        return [*again, *self._start()]
 
     def _needs(self, task: Task) -> tuple[Need, ...]:
         """Outputs of everything it depends on, directly or not: what a one-machine run would have on disk by now."""
@@ -130,7 +146,7 @@ class Worker:
             job.phase = Phase.STARTING
             used += self._cpu(job.task)
             exclusive = job.task.whole_agent
-            effects.append(Execute(job.task.id, job.award.attempt, job.needs))
+            effects.append(Execute(job.task.id, job.attempt, job.needs))
         return effects
 
     def _cpu(self, task: Task) -> int:
@@ -183,31 +199,35 @@ class Worker:
 
     def handed(self, task: TaskId, attempt: int, declined: Declined, leader: NodeId | None) -> list[Effect]:
         """The shell could not, or must not, run it here."""
-        if self._job(task, attempt) is None:
+        job = self._job(task, attempt)
+        if job is None:
             return []
-        del self.jobs[task]
-        effects: list[Effect] = [Send(leader, declined)] if leader is not None else []
-        return [*effects, *self._start()]
+        answer = replace(declined, attempt=job.award.attempt)
+        effects: list[Effect] = [Send(leader, answer)] if leader is not None else []
+        return [*effects, *self._close(job)]
 
     def killed(self, task: TaskId, attempt: int) -> list[Effect]:
         """Its processes are gone, as was asked."""
-        if self._job(task, attempt) is None:
-            return []
-        del self.jobs[task]
-        return self._start()
+        job = self._job(task, attempt)
+        return [] if job is None else self._close(job)
 
     def withdrawn(self, message: Withdraw, leader: NodeId) -> list[Effect]:
         """The leader wants an award back."""
-        job = self._job(message.task, message.attempt)
+        job = self.jobs.get(message.task)
         if job is None or message.epoch < self.epoch:
+            return []
+        taken = Send(leader, Declined(message.task, message.attempt, "taken back"))
+        if job.again is not None and job.again.attempt == message.attempt:
+            job.again = None
+            return [taken]
+        if job.award.attempt != message.attempt:
             return []
         if job.phase in (Phase.STARTING, Phase.RUNNING):
             if not message.kill or job.killed:
                 return []
             job.killed = True
-            return [Kill(message.task, message.attempt)]
-        del self.jobs[message.task]
-        return [Send(leader, Declined(message.task, message.attempt, "taken back")), *self._start()]
+            return [Kill(message.task, job.attempt)]
+        return [taken, *self._close(job)]
 
     def learn(self, records: Mapping[TaskId, Record]) -> None:
         """The leader's records: where outputs are, and which of this node's results have arrived."""
@@ -227,8 +247,10 @@ class Worker:
 
     def drop_waiting(self) -> None:
         """Nobody leads any more: forget what has not started."""
-        for task in [task for task, job in self.jobs.items() if job.phase in (Phase.PREPARING, Phase.WAITING)]:
-            del self.jobs[task]
+        for task, job in list(self.jobs.items()):
+            job.again = None
+            if job.phase in (Phase.PREPARING, Phase.WAITING):
+                del self.jobs[task]
 
     def kill_all(self) -> list[Effect]:
         """The run is over: forget what waits, end what runs."""
@@ -237,9 +259,9 @@ class Worker:
         for task, job in self.jobs.items():
             if not job.killed:
                 job.killed = True
-                effects.append(Kill(task, job.award.attempt))
+                effects.append(Kill(task, job.attempt))
         return effects
 
     def _job(self, task: TaskId, attempt: int) -> Job | None:
         job = self.jobs.get(task)
-        return job if job is not None and job.award.attempt == attempt else None
+        return job if job is not None and job.attempt == attempt else None

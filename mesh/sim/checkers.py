@@ -1,6 +1,9 @@
 """What must hold in every simulated life. A simulator finds only what somebody looks for, so each promise of the protocol has a checker here."""
 
+from collections.abc import Mapping
+
 from mesh.graph import Graph, Task
+from mesh.ledger import verify
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.protocol import effects as fx
@@ -68,7 +71,9 @@ class Checkers:
                 if self.graph.tasks[dep].outputs and self.status.get(dep) == "success" and dep not in restored:
                     self.problem(f"{task.id} started on {agent} without the outputs of {dep}")
 
-    def at_the_end(self, leader: Leader, verdict: news.Verdict | None, *, stopped: bool) -> None:
+    def at_the_end(
+        self, leader: Leader, verdict: news.Verdict | None, files: Mapping[str, bytes], *, stopped: bool
+    ) -> None:
         """The verdict is that of one machine, and the ledger tells the whole story in a possible order."""
         if verdict is None or self.verdicts != [verdict]:
             self.problem(f"the run ended with {verdict}, after {self.verdicts}")
@@ -86,6 +91,10 @@ class Checkers:
         if verdict == "cancelled" and not stopped:
             self.problem("cancelled, though nobody stopped it")
         self._check_ledger(leader)
+        found = verify(files)
+        self.problems += [f"the ledger does not verify: {problem}" for problem in found.problems]
+        if found.verdict != verdict:
+            self.problem(f"the ledger's verdict is {found.verdict}, the run's {verdict}")
 
     def _check_ledger(self, leader: Leader) -> None:
         recorded: dict[TaskId, str] = {}

@@ -76,6 +76,7 @@ class Cluster:
         self.executions = 0
         self.trace = hashlib.sha256()
         self.calm = False
+        self.ledger_files: dict[str, bytes] = {}
         self.graph_bytes = graph.encode()
         self.graph_blob = _blob(self.graph_bytes)
         self.verdict: news.Verdict | None = None
@@ -148,7 +149,7 @@ class Cluster:
         main = self.machines[self.main]
         leader = main.node.leader
         assert leader is not None
-        self.checkers.at_the_end(leader, self.verdict, stopped=bool(self.faults.stop_main_at_ms))
+        self.checkers.at_the_end(leader, self.verdict, self.ledger_files, stopped=bool(self.faults.stop_main_at_ms))
         for machine in self.machines.values():
             if machine.up and machine.ended is None:
                 self.checkers.problem(f"{machine.node.config.name} never ended")
@@ -213,7 +214,11 @@ class Cluster:
                 self._later(0, 100, lambda: self._kill_task(at, machine, task, attempt))
             case fx.Deliver():
                 self._later(0, 200, lambda: self._deliver(at, machine, effect))
-            case fx.WriteLedger() | fx.Keep():
+            case fx.WriteLedger(files, removed):
+                self.ledger_files.update(files)
+                for path in removed:
+                    del self.ledger_files[path]
+            case fx.Keep():
                 pass
             case fx.Tell(item):
                 self.checkers.hear(item, self.now)

@@ -4,6 +4,7 @@ Keys are sorted by code point, there is no white space, and there are no floatin
 unit in its name and is an integer. The limits are part of the format (docs/spec/wire.md).
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import orjson
@@ -19,11 +20,23 @@ def encode(value: Any) -> bytes:
 
 
 def decode(data: bytes | bytearray | memoryview) -> Any:
-    """The value of `data`, which need not be canonical. Raises `RemoteError("malformed")` where it is not JSON."""
+    """The value of `data`, which need not be canonical. Raises `RemoteError("malformed")` where it is not JSON, or too deep."""
     try:
-        return orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise RemoteError("malformed", f"not JSON: {error}") from None
+    level = [value]
+    for _ in range(JSON_DEPTH_MAX):
+        level = [inner for outer in level for inner in _inside(outer) if type(inner) in (dict, list)]
+        if not level:
+            return value
+    raise RemoteError("malformed", f"JSON of more than {JSON_DEPTH_MAX} levels")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return cast("dict[str, Any]", value).values()
+    return value if type(value) is list else ()
 
 
 class Reader:

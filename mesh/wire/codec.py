@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Final
 
-from mesh.errors import RemoteError
 from mesh.wire import canonical, messages
 from mesh.wire.canonical import Reader
 from mesh.wire.messages import Message
@@ -37,10 +36,3 @@ def decode(data: bytes | bytearray | memoryview) -> Message | None:
     read = Reader(canonical.decode(data), "message")
     reader = _READERS.get(read.text("type", max_chars=64))
     return None if reader is None else reader(read)
-
-
-def check_hello(message: Message | None) -> messages.Hello:
-    """The first message of a link must be a hello."""
-    if not isinstance(message, messages.Hello):
-        raise RemoteError("unexpected", "a link begins with a hello")
-    return message

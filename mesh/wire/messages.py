@@ -4,6 +4,7 @@ A message is a JSON object whose `type` is the class's word. Fields that are not
 is understood; a field that is missing or of the wrong type is `malformed`, and the link it came over is closed.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
@@ -17,6 +18,7 @@ GRAPHS_MAX: Final = 1_000
 MEMBERS_MAX: Final = 10_000
 RECORDS_MAX: Final = 10_000
 HOLDERS_MAX: Final = 64
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 Role = Literal["main", "agent"]
 Standing = Literal["alive", "left", "dead"]
@@ -183,7 +185,7 @@ class Bid:
     cannot: Mapping[TaskId, str] = field(default_factory=dict)
     cached: tuple[TaskId, ...] = ()
     estimates: Mapping[str, int] = field(default_factory=dict)
-    """Milliseconds, by task id or by target (what stands behind the last colon of a task id)."""
+    """Milliseconds, by task id or by target (what stands behind the last colon of a task id); what an amendment leaves out stands."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -452,6 +454,6 @@ def _task(read: Reader) -> TaskId:
 def _blob(value: Any) -> Blob:
     read = Reader(value, "blob")
     digest = read.text("digest", max_chars=71)
-    if not digest.startswith("sha256:"):
-        raise RemoteError("malformed", f"blob.digest: {digest!r} is not sha256:…")
+    if _DIGEST.fullmatch(digest) is None:
+        raise RemoteError("malformed", f"blob.digest: {digest!r} is not sha256: and 64 lower-case hexadecimal digits")
     return Blob(Digest(digest), read.number("size"))
