@@ -2,7 +2,7 @@
 
 import typer
 
-from mesh.cli import cert, demo, join, run, sim, status, verify
+from mesh.cli import cert, demo, doctor, history, init, join, run, sim, status, verify
 
 app = typer.Typer(
     name="dte",
@@ -14,9 +14,12 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("join")(join.join)
 app.command("demo")(demo.demo)
+app.command("init")(init.init)
+app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("cert")(cert.cert)
+app.add_typer(history.app, name="history")
 app.command("sim")(sim.sim)
 
 

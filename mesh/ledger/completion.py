@@ -75,6 +75,12 @@ class Completion(Sealable):
             {"size_bytes": subject.size},
         )
 
+    def names(self, deps: tuple[TaskId, ...]) -> bool:
+        """Whether these are its dependencies, listed or by their digest."""
+        if self.deps_digest is None:
+            return self.deps == deps
+        return self.deps_digest == digest_of(canonical.encode(list(deps)))
+
     def _definition(self) -> dict[str, Any]:
         return {
             "buildType": BUILD_TYPE,

@@ -11,7 +11,7 @@ from mesh.protocol.news import News, Notice
 from mesh.report.events import event_line
 from mesh.report.reporter import Reporter
 from mesh.report.summary import Summary
-from mesh.store.files import storing, write_atomically
+from mesh.store.files import write_atomically
 from mesh.types import TaskId, UnixMs
 from mesh.wire import canonical
 
@@ -29,9 +29,11 @@ class Board:
         self._json = json
         if json is not None:
             # Now, and not after an hour of work.
-            with storing(json):
+            try:
                 json.parent.mkdir(parents=True, exist_ok=True)
                 json.touch()
+            except OSError as error:
+                raise _unwritable("--json", json, error) from None
 
     def _t_ms(self) -> int:
         return (time.monotonic_ns() - self._began_ns) // 1_000_000
@@ -76,4 +78,9 @@ def open_events(name: str) -> IO[bytes]:
     try:
         return path.open("wb")
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from None
+        raise _unwritable("--events", path, error) from None
+
+
+def _unwritable(option: str, path: Path, error: OSError) -> StorageError:
+    what = (error.strerror or type(error).__name__).lower()
+    return StorageError(f"cannot write {path}: {what}; choose another place with {option}, or make this one writable")

@@ -79,8 +79,6 @@ async def run(settings: Settings, request: Request, board: Board) -> int:
             await agents.end()
 
     outcome = await Peer(settings, board, ledger=request.ledger).live(body)
-    if outcome.problem is not None:
-        board.news(Notice(str(outcome.problem)))
     return exit_code_of(outcome, command.exit_code)
 
 

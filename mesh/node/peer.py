@@ -214,7 +214,10 @@ class Peer:
             self._outcome = Outcome(
                 fx.End("error" if self.settings.role == "main" else None, str(error)), problem=error
             )
-        self.shell.happen(ev.Stop("an error"))
+            if self.settings.role == "main":
+                # Now: once the run has ended nobody is told anything more.
+                self.observer.news(Notice(str(error)))
+        self.shell.happen(ev.Stop("an error", broken=True))
 
     # --- effects -------------------------------------------------------------------------------------
 

@@ -157,6 +157,8 @@ class Stop:
     """A person or the CI system wants this node to end (`reason`: "SIGINT", "SIGTERM", …)."""
 
     reason: str
+    broken: bool = False
+    """It is not that anybody wants it: this node cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)

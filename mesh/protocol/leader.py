@@ -61,6 +61,7 @@ class Leader:
     undelivered: dict[TaskId, None] = field(default_factory=dict)
     delivered: dict[TaskId, None] = field(default_factory=dict)
     main_worked: bool = False
+    told_alone: bool = False
     closed: bool = False
     broken: str = ""
     """Why the verdict can only be an error."""
@@ -187,6 +188,10 @@ class Leader:
         if self.verdict is not None:
             return []
         effects: list[Effect] = []
+        if self.market.left and not self.told_alone and self.market.nobody_came(now):
+            self.told_alone = True
+            wait_s = self.market.wait_ms / 1000
+            effects.append(Tell(news.Notice(f"no agent came within {wait_s:g} s: the main job works alone")))
         for state, agent in self.market.clear(now):
             effects += self._award(state, agent)
         for state in self.market.take_back(now):
@@ -281,7 +286,7 @@ class Leader:
         state = self.market.tasks.get(completion.task)
         if state is None or completion.run_id != self.recorder.run_id or node not in self.market.agents:
             return []
-        if completion.status not in ("success", "failure") or not 1 <= completion.attempt <= state.attempt:
+        if not self._was_asked_for(state, completion, node):
             raise RemoteError("unexpected", f"a result of {completion.task} that no award has asked for")
         if state.phase is Phase.DONE:
             # It has been decided already; the records tell the agent so.
@@ -299,6 +304,18 @@ class Leader:
         in_place = self.market.agents[node].shares_main
         effects += self._record(state, completion, envelope, (node,), now, in_place=in_place)
         return [*effects, *self.clear(now)]
+
+    def _was_asked_for(self, state: TaskState, done: Completion, node: NodeId) -> bool:
+        """Whether it is about what was awarded: whatever an agent says, the ledger stays one that verifies."""
+        return (
+            done.status in ("success", "failure")
+            and 1 <= done.attempt <= state.attempt
+            and done.epoch <= self.epoch
+            and (node == self.me or done.name == self.market.agents[node].name)
+            and done.names(state.task.deps)
+            and done.allowed_to_fail == state.task.allow_failure
+            and done.log is not None
+        )
 
     def _failed_once(self, state: TaskState, failed: Completion, node: NodeId, now: Instant) -> list[Effect]:
         """It failed and may be tried again, elsewhere where that is possible. An award that is under way already is that other try."""
@@ -339,11 +356,7 @@ class Leader:
                 news.TaskEnded(
                     task=task,
                     status=done.status,
-                    agent="main"
-                    if holders == (self.me,) and done.status in ("success", "failure")
-                    else done.name
-                    if holders
-                    else "",
+                    agent=self._where(done, holders),
                     attempts=state.attempts,
                     cache=done.cache,
                     exit_code=done.exit_code,
@@ -375,6 +388,12 @@ class Leader:
         for other in downstream:
             effects += self._decide(self.market.tasks[other], "skipped", f"{task} did not succeed", now)
         return effects
+
+    def _where(self, done: Completion, holders: tuple[NodeId, ...]) -> str:
+        """Whom people are told to have run it; "" for nobody."""
+        if holders == (self.me,) and done.status in ("success", "failure"):
+            return "main"
+        return done.name if holders else ""
 
     def _decide(self, state: TaskState, status: news.TaskStatus, problem: str, now: Instant) -> list[Effect]:
         """The leader itself says how a task ended that nobody ran."""
@@ -463,7 +482,7 @@ class Leader:
         verdict: news.Verdict = "error" if self.broken else "failure" if failed else "success"
         return self._end(verdict, self.broken, now)
 
-    def stop(self, reason: str, now: Instant) -> list[Effect]:
+    def stop(self, reason: str, now: Instant, *, broken: bool = False) -> list[Effect]:
         """Somebody wants the run to end: nothing new is started, what runs is ended, and every task is accounted for."""
         if self.verdict is not None:
             return []
@@ -471,7 +490,7 @@ class Leader:
         for state in list(self.market.tasks.values()):
             if state.phase is not Phase.DONE:
                 effects += self._decide(state, "cancelled", f"the run was stopped by {reason}", now)
-        return [*effects, *self._end("cancelled", f"stopped by {reason}", now)]
+        return [*effects, *self._end("error" if broken else "cancelled", f"stopped by {reason}", now)]
 
     def _end(self, verdict: news.Verdict, reason: str, now: Instant) -> list[Effect]:
         self.verdict = verdict

@@ -326,6 +326,10 @@ class Market:
         """Whether that time has come."""
         return now >= self.main_begins()
 
+    def nobody_came(self, now: Instant) -> bool:
+        """Whether agents were waited for, and none has come."""
+        return self.wait_ms > 0 and self.last_join is None and self.main_takes(now)
+
     def hopeless(self, now: Instant) -> list[TaskState]:
         """Ready tasks that neither an agent nor the main job can do, after a last wait for somebody who can."""
         if now < after(self.main_begins(), GIVE_UP_MS):

@@ -182,8 +182,8 @@ class Node:
                 return self._leading().brought(event, now)
             case ev.Undelivered():
                 return self._leading().not_brought(event, now)
-            case ev.Stop(reason):
-                return self._stop(reason, now)
+            case ev.Stop(reason, broken):
+                return self._stop(reason, now, broken=broken)
             case ev.Tick():
                 return self._tick(now)
             case _:
@@ -352,8 +352,9 @@ class Node:
         if graph is None:
             return []
         self._checked[event.digest] = graph
-        self.worker.add_graph(graph)
         known = self._bid
+        for digest in list(self._graphs)[known.graphs : self._checked_in_order()]:
+            self.worker.add_graph(self._checked[digest])
         self._bid = Bid(
             known.serial,
             open=True,
@@ -458,9 +459,9 @@ class Node:
         wait_ms = min(self.config.wait_ms, AFTER_LOSS_MS) if self._main_was_here else self.config.wait_ms
         return after(self._leaderless_since, wait_ms)
 
-    def _stop(self, reason: str, now: Instant) -> list[fx.Effect]:
+    def _stop(self, reason: str, now: Instant, *, broken: bool) -> list[fx.Effect]:
         if self.leader is not None:
-            return self.leader.stop(reason, now)
+            return self.leader.stop(reason, now, broken=broken)
         goodbye = Leave(f"stopped by {reason}")
         effects: list[fx.Effect] = [fx.Send(node, goodbye) for node in self.membership.linked()]
         return [*effects, *self._leave(f"stopped by {reason}")]

@@ -118,10 +118,10 @@ class Worker:
         return tuple(needs)
 
     def add_graph(self, graph: Graph) -> None:
-        """Tasks that may be awarded from now on."""
+        """Tasks that may be awarded from now on. Of a task that several graphs have the first one counts, as on the leader."""
         for task in graph.tasks.values():
             self.order.setdefault(task.id, len(self.order))
-            self.tasks[task.id] = task
+            self.tasks.setdefault(task.id, task)
 
     def prepared(self, task: TaskId, attempt: int) -> list[Effect]:
         """Its inputs are in the store."""

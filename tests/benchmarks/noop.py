@@ -3,13 +3,15 @@
     python tests/benchmarks/noop.py [--tasks 1000] [--chain 200] [--runs 5]
 
 prints one JSON line. `tasks_per_s` and `ms_per_task` are medians of the time from the first award to the verdict, so that meeting is not in them
-(`makespan_ms` has it in); `chain` is the same for tasks that wait for each other. Every run is a run of its own: new processes, a new store, no cache.
+(`makespan_ms` has it in). `main_cpu_ms` and `agents_cpu_ms` are what these processes took of the processors, their start and the tasks included, and can be
+compared on a busy machine too. `chain` is the same for tasks that wait for each other. Every run has new processes, a new store and no cache.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
 import secrets
 import statistics
 import subprocess
@@ -41,7 +43,7 @@ def git(where: Path, *arguments: str) -> None:
 
 def environment(place: Path, name: str, secret: str) -> dict[str, str]:
     """A machine of its own, as far as one process can tell: HOME, data, and nothing of the caller's mesh."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DTE_", "NX_"))}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DTE_", "NX_", "PYTHON"))}
     home = place / f"home-{name}"
     home.mkdir()
     return {**kept, "HOME": str(home), "DTE_DATA_DIR": str(home / "data"), "DTE_SECRET": secret, "DTE_RUN_ID": "bench"}
@@ -60,42 +62,60 @@ def measured(report: Mapping[str, object], count: int) -> dict[str, float]:
     return {"work_ms": work_ms, "makespan_ms": makespan_ms, "tasks_per_s": round(len(tasks) * 1000 / work_ms, 1)}
 
 
+def children_cpu_ms() -> int:
+    """What the processes that have ended and been waited for, and theirs, have taken of the processors."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round((used.ru_utime + used.ru_stime) * 1000)
+
+
+def prepared(place: Path, count: int, *, chain: bool) -> Path:
+    """A repository with `count` tasks, and a clone of it for each agent; returns the main job's."""
+    main = place / "main"
+    main.mkdir()
+    (main / "dte.toml").write_text(task_file(count, chain=chain))
+    git(main, "init", "--quiet")
+    git(main, "add", "--all")
+    git(main, "commit", "--quiet", "--message", "Tasks that do nothing")
+    for number in range(AGENTS):
+        git(place, "clone", "--quiet", str(main), str(place / f"agent-{number}"))
+    return main
+
+
 def one_run(count: int, *, chain: bool, profile: Path | None = None) -> dict[str, float]:
     """One run of `count` tasks; with `profile` the main job's profile is written there."""
     secret = secrets.token_hex(32)
-    with tempfile.TemporaryDirectory(prefix="dte-bench-") as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="dte-bench-") as name:
         place = Path(name)
-        main = place / "main"
-        main.mkdir()
-        (main / "dte.toml").write_text(task_file(count, chain=chain))
-        git(main, "init", "--quiet")
-        git(main, "add", "--all")
-        git(main, "commit", "--quiet", "--message", "Tasks that do nothing")
+        main = prepared(place, count, chain=chain)
         meet = ["--rendezvous", str(place / "meet"), "--listen", "127.0.0.1:0", "--slots"]
-        for number in range(AGENTS):
-            clone = place / f"agent-{number}"
-            git(place, "clone", "--quiet", str(main), str(clone))
-            agent = subprocess.Popen(
-                [sys.executable, "-m", "mesh", "join", *meet, str(SLOTS), "--name", clone.name],
-                cwd=clone,
-                env=environment(place, clone.name, secret),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
-            stack.callback(agent.wait)
-            stack.callback(agent.terminate)
         python = [sys.executable, *(["-m", "cProfile", "-o", str(profile)] if profile is not None else [])]
         report = place / "report.json"
-        subprocess.run(
-            [*python, "-m", "mesh", "run", *meet, "1", "--json", str(report), "all"],
-            cwd=main,
-            env=environment(place, "main", secret),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            check=True,
-            timeout=PATIENCE_S,
-        )
-        return measured(json.loads(report.read_text()), count)
+        with ExitStack() as stack:
+            for number in range(AGENTS):
+                clone = place / f"agent-{number}"
+                agent = subprocess.Popen(
+                    [sys.executable, "-m", "mesh", "join", *meet, str(SLOTS), "--name", clone.name],
+                    cwd=clone,
+                    env=environment(place, clone.name, secret),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+                stack.callback(agent.wait)
+                stack.callback(agent.terminate)
+            before_ms = children_cpu_ms()
+            subprocess.run(
+                [*python, "-m", "mesh", "run", *meet, "1", "--json", str(report), "all"],
+                cwd=main,
+                env=environment(place, "main", secret),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                check=True,
+                timeout=PATIENCE_S,
+            )
+            main_ms = children_cpu_ms() - before_ms
+        agents_ms = children_cpu_ms() - before_ms - main_ms
+        cpu = {"main_cpu_ms": main_ms, "agents_cpu_ms": agents_ms}
+        return {**measured(json.loads(report.read_text()), count), **cpu}
 
 
 def summary(runs: list[dict[str, float]], tasks: int) -> dict[str, object]:
@@ -124,14 +144,20 @@ def main() -> None:
     if options.profile is not None:
         one_run(options.tasks, chain=False, profile=options.profile.absolute())
     print(
-        json.dumps({
-            "bench": "noop",
-            **summary([wide for wide, _ in pairs], options.tasks + 1),
-            "chain": summary([chain for _, chain in pairs], options.chain + 1),
-            "agents": AGENTS,
-            "slots": SLOTS,
-            "machine": {"cpus": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0], "python": platform.python_version()},
-        })
+        json.dumps(
+            {
+                "bench": "noop",
+                **summary([wide for wide, _ in pairs], options.tasks + 1),
+                "chain": summary([chain for _, chain in pairs], options.chain + 1),
+                "agents": AGENTS,
+                "slots": SLOTS,
+                "machine": {
+                    "cpus": len(os.sched_getaffinity(0)),
+                    "load": os.getloadavg()[0],
+                    "python": platform.python_version(),
+                },
+            }
+        )
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+import mesh
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.ledger.tiles import split_bundle
@@ -176,11 +177,13 @@ class Site:
         return {
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             "LANG": "C.UTF-8",
+            "PYTHONPATH": str(Path(mesh.__file__).parent.parent),  # this `dte`, whatever else is installed
             "HOME": str(machine.home),
             "DTE_DATA_DIR": str(machine.data),
             "DTE_SECRET": self.secret,
             "DTE_RUN_ID": self.run_id,
             MARK: self.mark,
+            "SITE": str(self.root),
             **more,
         }
 
@@ -223,6 +226,10 @@ class Site:
     def agents(self, count: int, *arguments: str) -> list[Running]:
         """That many of them: agent-1, agent-2, ..."""
         return [self.agent(f"agent-{number + 1}", *arguments) for number in range(count)]
+
+    def tell(self, name: str) -> None:
+        """Let the tasks go on that wait for `name`."""
+        (self.root / name).touch()
 
     def processes(self) -> list[psutil.Process]:
         """All that lives because of this site."""

@@ -60,9 +60,18 @@ def overlaps(outputs: Mapping[str, Sequence[str]]) -> Iterator[Overlap]:
 def _entries(owner: str, patterns: Sequence[str]) -> Iterator[_Output]:
     for pattern in patterns:
         if not pattern.startswith("!"):
-            for plain in _without_braces(pattern):
-                prefix = Globs((plain,)).static_prefix
-                yield _Output(owner, pattern, tuple(prefix.split("/")) if prefix else (), segments_of(plain))
+            for prefix, segments in _parsed(pattern):
+                yield _Output(owner, pattern, prefix, segments)
+
+
+@lru_cache(maxsize=65_536)
+def _parsed(pattern: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """The fixed beginning and the segments, for each way through the braces of `pattern`."""
+    found = []
+    for plain in _without_braces(pattern):
+        prefix = Globs((plain,)).static_prefix
+        found.append((tuple(prefix.split("/")) if prefix else (), segments_of(plain)))
+    return tuple(found)
 
 
 def _without_braces(pattern: str) -> list[str]:

@@ -161,6 +161,7 @@ def _unmatched(expansion: Expansion, tree: Tree, units: Sequence[Unit]) -> Itera
     by_name: dict[str, list[Unit]] = {}
     for unit in units:
         by_name.setdefault(unit.definition.name, []).append(unit)
+    found: dict[str, list[str]] = {}
     for name, group in by_name.items():
         definition = group[0].definition
         if definition.inputs is DEFAULT_INPUTS:
@@ -171,9 +172,14 @@ def _unmatched(expansion: Expansion, tree: Tree, units: Sequence[Unit]) -> Itera
             makers = _makers(group[0].inputs[index], expansion)
             before = {unit.id for unit in _closure(expansion, group[0].deps)}
             if not makers:
-                yield f"{name}: inputs {pattern!r} matches no file that git knows (ignored files are never inputs)"
+                text = f"inputs {pattern!r} matches no file that git knows (ignored files are never inputs)"
             elif before.isdisjoint(makers):
-                yield f"{name}: inputs {pattern!r} is made by {makers[0]}, which is not in its deps; add it, or the order is left to chance"
+                text = f"inputs {pattern!r} is made by {makers[0]}, which is not in its deps; add it, or the order is left to chance"
+            else:
+                continue
+            found.setdefault(text, []).append(name)
+    # One slip in a generated file is one notice, and not one for each task.
+    return (f"{_some(names)}: {text}" for text, names in found.items())
 
 
 def _makers(pattern: str, expansion: Expansion) -> list[TaskId]:

@@ -2,7 +2,7 @@
 
     main.cjs     preloaded on the main job        ◀── session.py      plan.py  environment.py
     worker.cjs   kept running on each agent       ◀── runner.py       worker.py  ground.py
-    link.cjs     what both of them share          ◀── lines.py
+    link.cjs     what both of them share          ◀── link.py
 
 Both shims reach into modules of nx that are not documented, but have been where they are from nx 21 to 24; docs/guide/nx.md says which.
 """

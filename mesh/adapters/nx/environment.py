@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from mesh.exec.ending import COOKIE_VARIABLE
+from mesh.exec.environment import OWN_PREFIX
 from mesh.wire import canonical
 
 SHIM: Final = Path(__file__).with_name("main.cjs")
 WORKER: Final = Path(__file__).with_name("worker.cjs")
 
-_OURS: Final = "DTE_"
 _QUIET: Final = {
     "NX_DAEMON": "false",  # a daemon outlives its run, and would be started with our preload
     "NX_NO_CLOUD": "true",
@@ -69,8 +70,8 @@ def _cache(base: Mapping[str, str], url: str, token: str) -> dict[str, str]:
 
 
 def _without_ours(base: Mapping[str, str]) -> dict[str, str]:
-    """No task, and nothing that may start one, sees DTE_SECRET or how this run was set up."""
-    return {name: value for name, value in base.items() if not name.startswith(_OURS)}
+    """No task, and nothing that may start one, sees DTE_SECRET or how this run was set up; the cookie, by which it is ended, it carries."""
+    return {name: value for name, value in base.items() if not name.startswith(OWN_PREFIX) or name == COOKIE_VARIABLE}
 
 
 def _quoted(path: Path) -> str:

@@ -40,17 +40,21 @@ function internals(tasksRunnerFolder) {
   return { load, maybe, version: require(path.join(home, 'package.json')).version };
 }
 
+/** A hash that nx did not compute in this process is not in its database yet, and the tables of its cache and its history refer to that one. */
+function introduce(nx, task) {
+  const { project, target, configuration } = task.target;
+  nx.maybe('hasher/hash-task').getTaskDetails?.()?.recordTaskDetails([{ hash: task.hash, project, target, configuration }]);
+}
+
 /**
  * Bring the outputs of `task` into the workspace: from nx's local cache, or through dte's loopback cache. Returns what nx knows of the result,
  * or null where neither has it.
  */
 async function restore(nx, cache, task) {
-  // A hash that nx did not compute in this process is not in its database yet, and the cache's table refers to that one.
-  const { project, target, configuration } = task.target;
-  nx.maybe('hasher/hash-task').getTaskDetails?.()?.recordTaskDetails([{ hash: task.hash, project, target, configuration }]);
+  introduce(nx, task);
   const result = await cache.get(task);
   if (result && !result.remote) await cache.copyFilesFromCache(task.hash, result, task.outputs);
   return result;
 }
 
-module.exports = { internals, link, restore };
+module.exports = { internals, introduce, link, restore };

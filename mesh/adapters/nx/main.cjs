@@ -15,16 +15,20 @@ const Module = require('node:module');
 const net = require('node:net');
 const path = require('node:path');
 const { isMainThread } = require('node:worker_threads');
-const { internals, link, restore } = require('./link.cjs');
+const { internals, introduce, link, restore } = require('./link.cjs');
 
 const RUNNERS = [
   { file: /[\\/]nx[\\/](?:dist[\\/])?src[\\/]tasks-runner[\\/]default-tasks-runner\.js$/, names: ['default', 'defaultTasksRunner'] },
   // Where nx.json carries a Cloud id, nx before 22.7 goes through this shell even with NX_NO_CLOUD.
   { file: /[\\/]nx[\\/](?:dist[\\/])?src[\\/]nx-cloud[\\/]nx-cloud-tasks-runner-shell\.js$/, names: ['nxCloudTasksRunnerShell'] },
 ];
+const NX_ITSELF = /[\\/](?:\.bin[\\/]nx|nx[\\/](?:dist[\\/])?bin[\\/]nx(?:\.js)?)$/;
+
+const address = process.env.DTE_NX_SOCKET;
+const saved = JSON.parse(process.env.DTE_NX_SAVED ?? '{}');
 let taken = false;
 
-if (process.env.DTE_NX_SOCKET && isMainThread) {
+if (address && isMainThread) {
   const compile = Module._extensions['.js'];
   Module._extensions['.js'] = function (module, filename) {
     compile(module, filename);
@@ -36,16 +40,20 @@ if (process.env.DTE_NX_SOCKET && isMainThread) {
       module.exports[name] = (tasks, options, context) => run(original, internals(tasksRunner), tasks, options, context);
     }
   };
+  // At once where it is sure that this is nx: a hash may depend on NODE_OPTIONS.
+  if (NX_ITSELF.test(process.argv[1] ?? '')) hide(process.env);
+}
+
+/** What nx starts from here on, and any nx under that, is not ours; but for the cookie, by which it is found when it has to be ended. */
+function hide(environment) {
+  for (const name of Object.keys(environment)) if (name.startsWith('DTE_') && name !== 'DTE_TASK_COOKIE') delete environment[name];
+  assign(environment, { NODE_OPTIONS: saved.NODE_OPTIONS });
 }
 
 async function run(original, nx, tasks, options, context) {
   if (taken) return original(tasks, options, context); // nx's own runner, called by the Cloud shell that we gave way to
   taken = true;
-  const address = process.env.DTE_NX_SOCKET;
-  const saved = JSON.parse(process.env.DTE_NX_SAVED ?? '{}');
-  // What nx starts from here on, and any nx under that, is not ours.
-  for (const name of Object.keys(process.env)) if (name.startsWith('DTE_')) delete process.env[name];
-  assign(process.env, { NODE_OPTIONS: saved.NODE_OPTIONS });
+  hide(process.env);
   let conversation;
   try {
     const cache = nx.load('tasks-runner/cache').getCache(options);
@@ -59,8 +67,22 @@ async function run(original, nx, tasks, options, context) {
   } finally {
     conversation?.close();
   }
-  assign(process.env, saved);
+  giveWay(nx);
   return original(tasks, options, context);
+}
+
+/** Let nx and its tasks see what they would see without dte. */
+function giveWay(nx) {
+  assign(process.env, saved);
+  // nx keeps each task's environment from when it was hashed.
+  const taskEnvironment = nx.load('tasks-runner/task-env');
+  const original = taskEnvironment.getTaskSpecificEnv;
+  taskEnvironment.getTaskSpecificEnv = (...task) => {
+    const environment = { ...original(...task) };
+    hide(environment);
+    assign(environment, saved);
+    return environment;
+  };
 }
 
 /** One accepted run: what nx's runner would do with its own results, done with dte's. */
@@ -96,6 +118,7 @@ class Run {
       return { do: 'shown', id: task.id };
     }
     task.hash = result.hash || task.hash || `dte-${task.id}`;
+    introduce(this.nx, task);
     let terminalOutput = result.output;
     if (result.restore) {
       const restored = await restore(this.nx, this.cache, task);

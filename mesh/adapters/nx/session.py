@@ -7,19 +7,16 @@ Where this side stops in between, the connection closes, and nx ends with an err
 """
 
 import logging
-import os
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 import trio
 
 from mesh.adapters.base import LogSink, Outcome, Runner
 from mesh.adapters.nx.errors import RestoreError, WorkerError
-from mesh.adapters.nx.lines import LineReader
+from mesh.adapters.nx.link import LineReader, listen
 from mesh.adapters.nx.plan import Plan, nx_id
 from mesh.errors import RemoteError
 from mesh.graph import Graph, Task
@@ -27,9 +24,10 @@ from mesh.types import Blob, TaskId, UnixMs
 from mesh.wire import canonical
 
 PLAN_WAIT_MS: Final = 60_000
-BACKLOG: Final = 16
 
 _log = logging.getLogger(__name__)
+
+__all__ = ["Archives", "Delivery", "Loopback", "MainRunner", "NxSession", "Status", "listen", "serve"]
 
 Status = Literal["success", "failure", "skipped", "cancelled"]
 
@@ -171,22 +169,6 @@ class MainRunner:
     async def aclose(self) -> None:
         """End what the runner kept."""
         await self._runner.aclose()
-
-
-@asynccontextmanager
-async def listen() -> AsyncIterator[tuple[str, trio.SocketListener]]:
-    """A socket that only this user can reach, and its path for `main_environment`."""
-    with tempfile.TemporaryDirectory(prefix="dte-nx-") as folder:
-        path = Path(folder) / "socket"
-        server = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-        try:
-            await server.bind(os.fspath(path))
-            server.listen(BACKLOG)
-            listener = trio.SocketListener(server)
-            async with listener:
-                yield str(path), listener
-        finally:
-            server.close()
 
 
 async def serve(

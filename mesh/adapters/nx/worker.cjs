@@ -4,7 +4,7 @@
  * the functions that nx has for programs like this one (`runDiscreteTasks`, nx 21 and later). It decides nothing: every request is answered,
  * in any order, under the number that it came with.
  *
- * Started with the workspace as its directory and a socket to dte as the file descriptor that its argument names; when that closes, it ends with all that it started.
+ * Started with the workspace as its directory and the path of dte's socket as its argument; when that connection closes, it ends with all that it started.
  */
 const crypto = require('node:crypto');
 const { createRequire } = require('node:module');
@@ -174,7 +174,7 @@ async function serve(send, message) {
 }
 
 async function main() {
-  const socket = new net.Socket({ fd: Number(process.argv[2]) });
+  const socket = net.connect(process.argv[2]);
   // nx's own handlers of this signal end the tasks that are running.
   const send = link(socket, (message) => serve(send, message), () => {
     setTimeout(() => process.exit(1), GRACE_MS).unref();

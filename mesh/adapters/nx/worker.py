@@ -1,12 +1,10 @@
 """The nx that is kept running in one workspace: worker.cjs as a process, and requests to it, any number at once.
 
-stopped ──▶ starting ──▶ ready ──▶ lost ──▶ (at the next request) starting …
-                └──▶ failed: nx cannot load this workspace, which is said to every caller
+It is started when it is first needed, or before. Where it is lost, whoever waits for it is told, and the next `start` makes another.
 """
 
 import os
 import shutil
-import socket
 import subprocess
 from collections import deque
 from collections.abc import Mapping
@@ -19,7 +17,7 @@ import trio
 
 from mesh.adapters.nx.environment import WORKER
 from mesh.adapters.nx.errors import WorkerError
-from mesh.adapters.nx.lines import LineReader
+from mesh.adapters.nx.link import LineReader, listen
 from mesh.exec.ending import COOKIE_VARIABLE, end_processes, new_cookie
 from mesh.wire import canonical
 
@@ -57,15 +55,7 @@ class NxWorker:
                 if self._process is not None:
                     await self._end(self._process)
                     self._process = None
-                process = _Process.start(self._workspace, self._environment)
-                self._nursery.start_soon(process.read)
-                self._nursery.start_soon(process.listen)
-                try:
-                    await process.wait_ready()
-                except BaseException:
-                    with trio.CancelScope(shield=True):
-                        await self._end(process)
-                    raise
+                process = await self._started()
                 self._process = process
                 self.generation += 1
 
@@ -83,6 +73,22 @@ class NxWorker:
             if process is not None:
                 await self._end(process)
 
+    async def _started(self) -> "_Process":
+        async with listen() as (path, listener):
+            process = _Process(_spawn(self._workspace, self._environment, path))
+            self._nursery.start_soon(process.listen)
+            try:
+                with trio.move_on_after(START_MAX_MS / 1_000):
+                    await process.meet(listener)
+                    self._nursery.start_soon(process.read)
+                    await process.wait_ready()
+                    return process
+                raise process.gone(f"and was not ready within {START_MAX_MS // 1_000} s")
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await self._end(process)
+                raise
+
     async def _end(self, process: "_Process") -> None:
         process.close()
         await end_processes(self.cookie, process.pid, GRACE_MS)
@@ -90,10 +96,15 @@ class NxWorker:
 
 
 class _Process:
-    def __init__(self, child: subprocess.Popen[bytes], link: trio.SocketStream, output: trio.abc.ReceiveStream) -> None:
+    """One start of it, from `meet` to `lost`."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        assert child.stdout is not None
         self._child = child
-        self._link = link
-        self._output = output
+        # trio reads from a descriptor of its own: Popen would close this one behind its back.
+        self._output = trio.lowlevel.FdStream(os.dup(child.stdout.fileno()))
+        child.stdout.close()
+        self._link: trio.SocketStream | None = None
         self._last_words: deque[bytes] = deque()
         self._sending = trio.Lock()
         self._ready = trio.Event()
@@ -104,46 +115,31 @@ class _Process:
         self.pid: Final = child.pid
         self.lost = trio.Event()
 
-    @classmethod
-    def start(cls, workspace: Path, environment: Mapping[str, str]) -> "_Process":
-        node = shutil.which("node", path=environment.get("PATH"))
-        if node is None:
-            raise WorkerError("node was not found on PATH; install Node.js on this machine to run nx tasks here")
-        ours, theirs = socket.socketpair()
-        output, write_end = os.pipe()
-        try:
-            child = subprocess.Popen(
-                [node, str(WORKER), str(theirs.fileno())],
-                cwd=workspace,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=write_end,
-                stderr=write_end,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            os.close(output)
-            raise
-        finally:
-            theirs.close()
-            os.close(write_end)
-        return cls(child, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), trio.lowlevel.FdStream(output))
+    async def meet(self, listener: trio.SocketListener) -> None:
+        """Have it connect. Raises `WorkerError` where it ends before that."""
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await self._silent.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(give_up)
+            self._link = await listener.accept()
+            nursery.cancel_scope.cancel()
+        if self._link is None:
+            raise self.gone("before it was ready")
 
     async def wait_ready(self) -> None:
-        with trio.move_on_after(START_MAX_MS / 1_000):
-            await self._ready.wait()
-            if self._refusal:
-                raise WorkerError(f"nx cannot load this workspace: {self._refusal}")
-            if self.lost.is_set():
-                raise self._gone("before it was ready")
-            return
-        raise self._gone(f"and was not ready within {START_MAX_MS // 1_000} s")
+        """Until nx has loaded the workspace. Raises `WorkerError` where it cannot."""
+        await self._ready.wait()
+        if self._refusal:
+            raise WorkerError(f"nx cannot load this workspace: {self._refusal}")
+        if self.lost.is_set():
+            raise self.gone("before it was ready")
 
     async def request(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.lost.is_set():
-            raise self._gone("unexpectedly")
+            raise self.gone("unexpectedly")
         self._next += 1
         number, call = self._next, _Call()
         self._calls[number] = call
@@ -152,16 +148,17 @@ class _Process:
                 await self._send(canonical.encode({**message, "call": number}) + b"\n")
             await call.done.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise self._gone("unexpectedly") from None
+            raise self.gone("unexpectedly") from None
         finally:
             del self._calls[number]
         if call.reply is None:
-            raise self._gone("unexpectedly")
+            raise self.gone("unexpectedly")
         if "error" in call.reply:
             raise WorkerError(f"nx could not do it: {call.reply['error']}")
         return call.reply
 
     async def _send(self, line: bytes) -> None:
+        assert self._link is not None
         try:
             await self._link.send_all(line)
         except BaseException:
@@ -170,6 +167,7 @@ class _Process:
 
     async def read(self) -> None:
         """Give each reply to who waits for it, until the process is gone."""
+        assert self._link is not None
         lines = LineReader(self._link)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while (message := await lines.next()) is not None:
@@ -199,15 +197,33 @@ class _Process:
 
     def close(self) -> None:
         """Let go of it, which it takes as the word to end."""
-        self._link.socket.close()
+        if self._link is not None:
+            self._link.socket.close()
 
     async def reap(self) -> None:
         with trio.move_on_after(REAP_MS / 1_000):
             await trio.to_thread.run_sync(self._child.wait, abandon_on_cancel=True)
         await self._output.aclose()
 
-    def _gone(self, how: str) -> WorkerError:
+    def gone(self, how: str) -> WorkerError:
+        """The error that says so, with what it printed last."""
         words = b"".join(self._last_words)[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
         return WorkerError(
             f"the nx kept running in this workspace ended {how}" + (f"; it last said:\n{words}" if words else "")
         )
+
+
+def _spawn(workspace: Path, environment: Mapping[str, str], path: str) -> "subprocess.Popen[bytes]":
+    node = shutil.which("node", path=environment.get("PATH"))
+    if node is None:
+        raise WorkerError("node was not found on PATH; install Node.js on this machine to run nx tasks here")
+    return subprocess.Popen(
+        # It connects by itself: a descriptor that it was given, every task of it would have as well.
+        [node, str(WORKER), path],
+        cwd=workspace,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )

@@ -335,6 +335,14 @@ def test_an_input_that_matches_nothing_is_a_notice(repo):
     )
 
 
+def test_one_slip_in_many_tasks_is_one_notice(repo):
+    tasks = "\n".join(f'[tasks.t{number}]\ncommand = "x"\ninputs = ["src/**"]' for number in range(9))
+    repo.commit({"dte.toml": tasks})
+    assert planned(repo, *(f"t{number}" for number in range(9))).notices == (
+        "t0 and 8 more: inputs 'src/**' matches no file that git knows (ignored files are never inputs)",
+    )
+
+
 def test_an_input_that_a_dependency_makes_is_no_notice(repo):
     repo.commit(FILES | {"dte.toml": MONOREPO + '\n[tasks.u]\ncommand = "x"\ninputs = ["gen/*.py"]\ndeps = ["deploy"]'})
     assert planned(repo, "u").notices == ()

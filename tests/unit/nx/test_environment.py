@@ -61,3 +61,8 @@ def test_a_worker_has_a_cache_of_its_own_that_nothing_switches_off():
 def test_the_user_may_keep_nx_plugins_apart():
     assert for_worker()["NX_ISOLATE_PLUGINS"] == "false"
     assert for_worker(NX_ISOLATE_PLUGINS="true")["NX_ISOLATE_PLUGINS"] == "true"
+
+
+def test_what_has_to_be_ended_stays_marked():
+    assert for_main(DTE_TASK_COOKIE="/a")["DTE_TASK_COOKIE"] == "/a"
+    assert for_worker(DTE_TASK_COOKIE="/a")["DTE_TASK_COOKIE"] == "/a"

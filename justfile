@@ -1,0 +1,57 @@
+# Everything a contributor types. `just` itself comes with `setup`: .venv/bin/just
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export PATH := justfile_directory() / ".venv/bin" + ":" + env("PATH")
+
+# What there is
+default:
+    @just --list --unsorted
+
+# A virtual environment in .venv with dte and all that its checks need
+setup:
+    test -x .venv/bin/python || python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --editable '.[dev]'
+
+# All that needs no run: style, types, layers
+check: lint types layers
+
+lint:
+    ruff check .
+    ruff format --check .
+
+types:
+    mypy
+
+layers:
+    lint-imports
+
+# Mend what can be mended without thought
+fix:
+    ruff check --fix .
+    ruff format .
+
+# The tests, but for the slow ones; arguments go to pytest
+test *ARGS:
+    pytest --numprocesses 2 -m "not slow" -rs {{ARGS}}
+
+# Those that take minutes
+test-slow *ARGS:
+    pytest -m slow -rs {{ARGS}}
+
+# Simulated runs, one for each seed
+sim LIVES="300" SEED="0":
+    dte sim --lives {{LIVES}} --seed {{SEED}}
+
+# Measure: noop, transfer
+bench NAME="noop" *ARGS:
+    python tests/benchmarks/{{NAME}}.py {{ARGS}}
+
+# The specification's vectors, against dte itself or any other implementation
+conform *ADAPTER="python conformance/adapters/mesh/adapter.py":
+    python conformance/generate/all.py --check
+    python conformance/runner/run.py -- {{ADAPTER}}
+
+# That the documentation speaks of what is there: links, commands, options, files
+docs:
+    pytest -q -rs tests/test_docs.py

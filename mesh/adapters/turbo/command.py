@@ -1,0 +1,107 @@
+"""Which of the user's commands is one of turbo's, and which program does its work.
+
+Only what names turbo itself is taken: `npx turbo run build`, `pnpm turbo build`, `./node_modules/.bin/turbo run test -- --ci`.
+"""
+
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CONFIGURATIONS: Final = ("turbo.json", "turbo.jsonc")
+
+_TURBO: Final = re.compile(r"turbo(@[\w.^~-]+)?")
+_LAUNCHERS: Final = ("npx", "pnpx", "bunx", "npm", "pnpm", "yarn", "bun", "exec", "x", "dlx", "env", "--")
+_VARIABLE: Final = re.compile(r"[A-Za-z_]\w*=")
+_OTHER_VERBS: Final = frozenset(
+    (
+        *(
+            "bin",
+            "boundaries",
+            "completion",
+            "config",
+            "daemon",
+            "devtools",
+            "docs",
+            "gen",
+            "generate",
+            "get-mfe-port",
+            "info",
+            "link",
+        ),
+        *("login", "logout", "ls", "prune", "query", "scan", "telemetry", "unlink", "watch"),
+    )
+)
+_MACHINES: Final = {"x86_64": "64", "amd64": "64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True, slots=True)
+class TurboCommand:
+    """What is said to turbo: `options`, names of tasks among them, and `passed`, what stands behind `--` and is the tasks' own."""
+
+    options: tuple[str, ...]
+    passed: tuple[str, ...] = ()
+
+    def says(self, flag: str) -> str | None:
+        """The value of `--flag`: "" where it stands alone, None where it is not said or said to be false."""
+        for option in self.options:
+            name, _, value = option.partition("=")
+            if name == flag:
+                return None if value == "false" else value
+        return None
+
+    def with_value(self, flag: str) -> tuple[str, ...]:
+        """All that is said of a flag that has a value, as arguments."""
+        said: list[str] = []
+        for at, option in enumerate(self.options):
+            if option.startswith(f"{flag}="):
+                said.append(option)
+            elif option == flag:
+                said += self.options[at : at + 2]
+        return tuple(said)
+
+
+def find(argv: tuple[str, ...], workspace: Path) -> TurboCommand | None:
+    """What `argv` says to turbo; None where it is not a run of turbo's that dte can recognise, in a workspace of turbo's."""
+    if not any((workspace / name).is_file() for name in CONFIGURATIONS):
+        return None
+    at = next((at for at, word in enumerate(argv) if _TURBO.fullmatch(Path(word).name)), None)
+    if at is None or not _only_launches(argv[:at]):
+        return None
+    said = argv[at + 1 :]
+    if argv[0] == "npm" and "--" not in argv[:at] and said[:1] == ("--",):
+        said = said[1:]  # npm's own, between what is npm's and what is turbo's
+    end = said.index("--") if "--" in said else len(said)
+    options, passed = said[:end], said[end + 1 :]
+    verb = next((word for word in options if not word.startswith("-")), None)
+    if verb is None or verb in _OTHER_VERBS:
+        return None
+    return TurboCommand(options, passed)
+
+
+def _only_launches(words: tuple[str, ...]) -> bool:
+    """Whether `words` do no more than start what follows them."""
+    if words[:2] == ("yarn", "run"):
+        words = words[2:]
+    return all(Path(word).name in _LAUNCHERS or word.startswith("-") or _VARIABLE.match(word) for word in words)
+
+
+def program(workspace: Path, environ: Mapping[str, str]) -> Path | None:
+    """The turbo that is installed in `workspace`: its native program, ten times faster to start than the script around it."""
+    if chosen := environ.get("TURBO_BINARY_PATH"):
+        return Path(chosen)
+    script = workspace / "node_modules/.bin/turbo"
+    found = (path for path in _native(workspace) if os.access(path, os.X_OK))
+    return next(found, script if script.is_file() else None)
+
+
+def _native(workspace: Path) -> Iterator[Path]:
+    modules = workspace / "node_modules"
+    package = (modules / "turbo").resolve()  # into the store of pnpm, where what it depends on stands beside it
+    name = f"{platform.system().lower()}-{_MACHINES.get(platform.machine().lower(), platform.machine())}"
+    for folder in (package.parent, package / "node_modules", modules):
+        for of_platform in (f"@turbo/{name}", f"turbo-{name}"):
+            yield folder / of_platform / "bin/turbo"

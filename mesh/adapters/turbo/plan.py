@@ -1,0 +1,333 @@
+"""What turbo wants done, as the mesh's graph; and every reason for which turbo had better do it alone.
+
+    turbo's task                                     in the graph
+    ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    cacheable                                        any machine, named by turbo's hash
+    no such script in the package                    no task: what depends on it depends on what it depends on
+    `cache: false`, persistent, or behind one        main only: an agent's turbo would run it once more for each task behind it
+    in a package whose outputs git does not ignore,  main only: once they are there they are inputs, and the hash is another
+      or behind one
+    its result is at hand on the main job            main only, and done at once
+
+What stays on main takes no slot of the mesh there: turbo itself starts it when its turn comes.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import trio
+
+from mesh.adapters.turbo import environment
+from mesh.adapters.turbo.command import TurboCommand, program
+from mesh.adapters.turbo.dry_run import DryRun, DryTask, configuration, dry_run
+from mesh.adapters.turbo.errors import TurboError
+from mesh.adapters.turbo.ignored import not_ignored
+from mesh.errors import RemoteError
+from mesh.graph import Graph, Resources, Task
+from mesh.types import TaskId
+
+TOOL: Final = "turbo"
+TURBO_VERSION_MIN: Final = 2
+HERE: Final = "turbo runs all tasks here"
+
+_MARK_CHARS: Final = 4
+"""Of the hash of a path and of what is in it: enough to name what differs, where the hash of the task has shown that something does."""
+_PACKED_CHARS: Final = 2 * _MARK_CHARS
+_TOLD_MAX: Final = 3
+_ONLY_HERE: Final = ("--summarize", "--json", "--log-file", "--profile", "--anon-profile")
+"""Options that would have the dry run write something."""
+_EVERYWHERE: Final = ("--global-deps", "--root-turbo-json")
+"""Options with a value that change what a task is, and so are said to the agents' turbo too."""
+_SWITCHES: Final = ("--single-package", "--dangerously-disable-package-manager-check")
+_AGAINST_US: Final = {
+    "--no-cache": "keeps no results, through which dte passes them on",
+    "--force": "uses no results, through which dte passes them on",
+    "--remote-cache-read-only": "keeps no results in a remote cache, through which dte passes them on",
+    "--remote-cache-timeout": "does not wait for results",
+    "--only": "gives results names of its own",
+    "--cwd": "works somewhere else",
+    "--api": "uses another remote cache than dte's",
+    "--token": "uses another remote cache than dte's",
+    "--team": "uses another remote cache than dte's",
+}
+_SETTINGS: Final = {"api_url": "apiUrl", "team_slug": "teamSlug", "team_id": "teamId"}
+_VARIABLES_AGAINST_US: Final = {"TURBO_FORCE": "--force", "TURBO_REMOTE_CACHE_READ_ONLY": "--remote-cache-read-only"}
+
+
+@dataclass(frozen=True, slots=True)
+class TurboPlan:
+    """One turbo command's plan. `objection` says why dte must not take it over; only `notices` are of use then."""
+
+    dry: DryRun
+    passed: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    remote: Mapping[str, str] | None = field(default=None, repr=False)
+    """The user's own remote cache."""
+    signed: bool = False
+    cache_dir: Path | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """Tasks that stay on the main job, with the reason."""
+    objection: str = ""
+    notices: tuple[str, ...] = ()
+
+    def local(self) -> tuple[str, ...]:
+        """Tasks whose result is in turbo's own cache, from where it can be taken: not what is signed, since its signature is not there."""
+        if self.signed:
+            return ()
+        return tuple(task.id for task in self.dry.tasks.values() if task.local and task.cache and task.exists)
+
+    def to_graph(self, at_hand: Iterable[str] = ()) -> Graph:
+        """The mesh's view. `at_hand` are tasks whose result the main job has already, or can get."""
+        present = dict.fromkeys(at_hand)
+        return Graph.of(self._task(task, main=task.id in self.kept or task.id in present) for task in _real(self.dry))
+
+    def _task(self, task: DryTask, *, main: bool) -> Task:
+        return Task(
+            id=TaskId(task.id),
+            tool=TOOL,
+            deps=tuple(TaskId(dep) for dep in _contracted(task, self.dry.tasks)),
+            key=task.hash,
+            cache=task.cache,
+            outputs=tuple(_from_root(task.directory, output) for output in task.outputs),
+            where="main" if main else "any",
+            resources=Resources(cpu=0 if main else 1),
+            secret_env=(environment.SIGNATURE_KEY,) if self.signed else (),
+            description=f"turbo run {task.id}",
+            payload={
+                "turbo": self.dry.version,
+                "passed": list(self.passed),
+                "flags": list(self.flags),
+                "environment": dict(self.environment),
+                "external": [self.dry.external, task.external],
+                "inputs": packed({**self.dry.files, **inputs_from_root(task)}),
+                "variables": list(marked(self.dry.variables, task.variables)),
+                "log": task.log,
+            },
+        )
+
+
+async def plan(command: TurboCommand, workspace: Path, environ: Mapping[str, str]) -> TurboPlan:
+    """Ask turbo what it is to do. Where dte must not help, the plan says so in `objection`."""
+    try:
+        return await _plan(command, workspace, environ)
+    except (TurboError, RemoteError) as error:
+        return _declined(f"{error}; {HERE}")
+
+
+async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, str]) -> TurboPlan:
+    if command.says("--graph") is not None or any(command.says(f) is not None for f in ("--dry", "--dry-run")):
+        return _declined("turbo only tells what it would run")
+    if said := _said_against(command, environ):
+        return _declined(f"{said}; {HERE}")
+    turbo = program(workspace, environ)
+    if turbo is None:
+        return _declined(f"turbo is not in this workspace's node_modules, so agents could not run it; {HERE}")
+    settings = await configuration(turbo, workspace, environment.without_ours(environ))
+    signed = settings.flag("signature", default=False)
+    if not settings.flag("enabled", default=True):
+        return _declined(
+            f"turbo's configuration turns its remote cache off, through which dte passes results on; {HERE}"
+        )
+    if signed and not environ.get(environment.SIGNATURE_KEY):
+        return _declined(f"turbo is to sign results, but {environment.SIGNATURE_KEY} is not set; {HERE}")
+    options = [option for option in command.options if option.partition("=")[0] not in _ONLY_HERE]
+    asking = [*options, "--dry=json", *(("--", *command.passed) if command.passed else ())]
+    dry = await dry_run(turbo, workspace, environment.planning_environment(environ), asking)
+    if _major(dry.version) < TURBO_VERSION_MIN:
+        return _declined(f"turbo {dry.version} is too old for dte, which needs turbo {TURBO_VERSION_MIN}; {HERE}")
+    kept, notices = await _kept(dry, workspace)
+    found = TurboPlan(
+        dry=dry,
+        passed=command.passed,
+        flags=_flags(command, dry),
+        environment=environment.shipped(environ, dry.all_names()),
+        remote=_remote(settings, environ),
+        signed=signed,
+        cache_dir=workspace / settings.text("cacheDir", default="node_modules/.cache/turbo"),
+        kept=kept,
+        notices=notices,
+    )
+    return found if not (reason := _nothing_to_give(found)) else _declined(reason, notices)
+
+
+def packed(inputs: Mapping[str, str]) -> str:
+    """`inputs` in a few characters each: a mark of the path, a mark of what is in it."""
+    return "".join(_mark(path) + _mark(value) for path, value in sorted(inputs.items()))
+
+
+def differing(theirs: str, ours: Mapping[str, str]) -> tuple[str, ...]:
+    """Which of `ours` is not as the main job `packed` it, in words."""
+    main = {
+        theirs[at : at + _MARK_CHARS]: theirs[at + _MARK_CHARS : at + _PACKED_CHARS]
+        for at in range(0, len(theirs), _PACKED_CHARS)
+    }
+    here = {_mark(path): path for path in ours}
+    found = [
+        f"{path} ({'another content' if mark in main else 'only here'})"
+        for mark, path in sorted(here.items(), key=lambda item: item[1])
+        if main.get(mark) != _mark(ours[path])
+    ]
+    missing = len(main.keys() - here.keys())
+    told = [*found[:_TOLD_MAX], *([f"{len(found) - _TOLD_MAX} more"] if len(found) > _TOLD_MAX else [])]
+    return (*told, *([f"{missing} file(s) of the main job that are not here"] if missing else []))
+
+
+def marked(*variables: Iterable[str]) -> Iterator[str]:
+    """`NAME=mark` for `NAME=hash of the value`."""
+    for each in dict.fromkeys(one for some in variables for one in some):
+        name, _, value = each.partition("=")
+        yield f"{name}={_mark(value)}"
+
+
+def inputs_from_root(task: DryTask) -> dict[str, str]:
+    """The task's inputs by their paths in the workspace."""
+    return {_from_root(task.directory, path): value for path, value in task.inputs.items()}
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_MARK_CHARS]
+
+
+def _from_root(directory: str, path: str) -> str:
+    if not directory:
+        return path
+    return f"!{directory}/{path[1:]}" if path.startswith("!") else f"{directory}/{path}"
+
+
+def _declined(reason: str, notices: tuple[str, ...] = ()) -> TurboPlan:
+    nothing = DryRun("", {}, loose=False, inference=True, external="", files={}, variables=(), names=())
+    return TurboPlan(nothing, objection=reason, notices=notices)
+
+
+def _said_against(command: TurboCommand, environ: Mapping[str, str]) -> str:
+    for flag, what in _AGAINST_US.items():
+        if command.says(flag) is not None:
+            return f"turbo {flag} {what}"
+    for variable, flag in _VARIABLES_AGAINST_US.items():
+        if environ.get(variable, "").lower() in ("1", "true"):
+            return f"{variable} is set, with which turbo {_AGAINST_US[flag]}"
+    cache = next(iter(command.with_value("--cache")[-1:]), "").removeprefix("--cache=") or environ.get(
+        "TURBO_CACHE", ""
+    )
+    parts = dict(part.strip().partition(":")[::2] for part in re.split("[,;]", cache) if part.strip())
+    if parts and set(parts.get("remote", "")) != {"r", "w"}:
+        return f"turbo is to use its caches as {cache!r}, but dte passes results on through the remote one (remote:rw)"
+    return ""
+
+
+def _major(version: str) -> int:
+    first = version.partition(".")[0]
+    return int(first) if first.isascii() and first.isdigit() else 0
+
+
+def _flags(command: TurboCommand, dry: DryRun) -> tuple[str, ...]:
+    said = [word for flag in _EVERYWHERE for word in command.with_value(flag)]
+    said += [flag for flag in _SWITCHES if command.says(flag) is not None]
+    said += ["--env-mode=loose"] if dry.loose else []
+    return (*said, *(() if dry.inference else ("--framework-inference=false",)))
+
+
+def _remote(settings: Any, environ: Mapping[str, str]) -> dict[str, str] | None:
+    """Where the user's own remote cache is; None where there is none, or turbo would not use it for want of a team."""
+    if not (token := environ.get("TURBO_TOKEN")):
+        return None
+    named = {name: settings.text(field, default="") if settings.has(field) else "" for name, field in _SETTINGS.items()}
+    team = {name: named[name] for name in ("team_slug", "team_id") if named[name]}
+    return {"token": token, "api_url": named["api_url"], **team} if team and named["api_url"] else None
+
+
+async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What stays on the main job and why, and what a person should know of it."""
+    seen = await trio.to_thread.run_sync(not_ignored, workspace, {task.id: _places(task) for task in _real(dry)})
+    packages = {dry.tasks[task_id].directory for task_id in seen}
+    kept = {task.id: reason for task in _real(dry) if (reason := _stays(task, packages))}
+    first = [*kept]
+    for task in _in_order(dry.tasks):
+        if task.exists and task.id not in kept:
+            behind = next((dep for dep in _contracted(task, dry.tasks) if dep in kept), None)
+            if behind is not None:
+                kept[task.id] = f"it depends on {behind}, which stays on the main job"
+    notices = []
+    if first:
+        more = f", and so do {len(kept) - 1} more" if len(kept) > 1 else ""
+        notices.append(f"{first[0]} stays on the main job: {kept[first[0]]}{more}")
+    if paths := list(dict.fromkeys(path for some in seen.values() for path in some)):
+        told = ", ".join(paths[:_TOLD_MAX]) + (f" and {len(paths) - _TOLD_MAX} more" if len(paths) > _TOLD_MAX else "")
+        notices.append(
+            f"git does not ignore {told}, which tasks make and turbo then takes for inputs; put it into .gitignore"
+        )
+    return kept, tuple(notices)
+
+
+def _stays(task: DryTask, packages: Collection[str]) -> str:
+    if task.persistent:
+        return "it runs until it is stopped"
+    if task.beside:
+        return "others run beside it"
+    if not task.cache:
+        return "turbo does not cache it, so its results cannot be passed on"
+    if task.default_inputs and task.directory in packages:
+        return "git does not ignore what is made in its package"
+    return ""
+
+
+def _places(task: DryTask) -> list[str]:
+    """What a task makes, each by a path that is as good as any that its outputs match."""
+    outputs = [output for output in task.outputs if not output.startswith("!")]
+    made = [_from_root(task.directory, output.replace("**", "x").replace("*", "x")) for output in outputs]
+    return [str(PurePosixPath(path)) for path in (*made, task.log) if path]
+
+
+def _nothing_to_give(found: TurboPlan) -> str:
+    tasks = list(_real(found.dry))
+    if not tasks:
+        return "there is nothing for turbo to run"
+    if all(task.local for task in tasks):
+        return "every result is in this machine's turbo cache already"
+    if all(task.id in found.kept for task in tasks):
+        first = tasks[0].id
+        more = f" (and {len(tasks) - 1} more)" if len(tasks) > 1 else ""
+        return f"every task stays on the main job: {first}{more}: {found.kept[first]}"
+    return ""
+
+
+def _real(dry: DryRun) -> Iterator[DryTask]:
+    return (task for task in dry.tasks.values() if task.exists)
+
+
+def _contracted(task: DryTask, tasks: Mapping[str, DryTask]) -> list[str]:
+    """What `task` depends on, through nodes in which nothing happens."""
+    found: dict[str, None] = {}
+    passed: dict[str, None] = {}
+    stack = list(reversed(task.dependencies))
+    while stack:
+        dep = stack.pop()
+        if dep in passed or dep not in tasks:
+            continue
+        passed[dep] = None
+        if tasks[dep].exists:
+            found[dep] = None
+        else:
+            stack += reversed(tasks[dep].dependencies)
+    return list(found)
+
+
+def _in_order(tasks: Mapping[str, DryTask]) -> Iterator[DryTask]:
+    """Each task behind all that it depends on; turbo has made sure that there is no cycle."""
+    done: dict[str, None] = {}
+    for start in tasks:
+        stack = [start]
+        while stack:
+            waits = [dep for dep in tasks[stack[-1]].dependencies if dep in tasks and dep not in done]
+            if waits:
+                stack += waits
+                continue
+            last = stack.pop()
+            if last not in done:
+                done[last] = None
+                yield tasks[last]

@@ -1,0 +1,147 @@
+"""Runs turbo's tasks in an agent's workspace, each by its id: what it depends on is read from the loopback cache, the task itself runs.
+
+turbo writes what it restores in place, so that two at once could tear each other's files. Hence what was delivered since is brought in first,
+by one turbo alone, which also fills turbo's private cache; with that, the turbo which runs the task finds everything in place and writes nothing.
+
+A task has succeeded when turbo says so *and* has put an artifact under the planned hash: a turbo that is told to stop says so too.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from mesh.adapters.base import LogSink, Outcome
+from mesh.adapters.turbo.command import program
+from mesh.adapters.turbo.drift import compare, run_arguments
+from mesh.adapters.turbo.environment import worker_environment
+from mesh.adapters.turbo.errors import DriftError, NotKeptError, RestoreError, TurboError
+from mesh.adapters.turbo.session import Loopback, Visit
+from mesh.exec.process import Exited, Spec, run
+from mesh.graph import Task
+from mesh.types import Blob, TaskId
+
+TIMED_OUT: Final = 124
+"""The exit code of a task that was ended for its time, as of the command `timeout`."""
+_LIVE: Final = ("--output-logs=new-only", "--log-prefix=none", "--log-order=stream")
+_QUIET: Final = ("--output-logs=none",)
+
+
+class TurboRunner:
+    """A `Runner` (mesh.adapters.base) for agents. Results of an earlier run are not looked for: turbo's cache is private, and gone afterwards."""
+
+    def __init__(self, workspace: Path, loopback: Loopback, environment: Mapping[str, str]) -> None:
+        self._workspace = workspace
+        self._loopback = loopback
+        self._environment = environment
+        self._private = Path(tempfile.mkdtemp(prefix="dte-turbo-"))
+        self._restoring = trio.Lock()
+        self._pending: dict[TaskId, Task] = {}
+
+    async def restore(self, task: Task, outputs: Blob) -> None:
+        """Have the result of `task` at hand: it is brought into the workspace before the next task starts. Raises `CorruptError`."""
+        self._loopback.artifacts.offer(task.key, outputs)
+        self._pending[task.id] = task
+
+    async def run(self, task: Task, log: LogSink) -> Outcome:
+        """Run `task`. Raises `DriftError` where this is not the checkout it was planned in, `NotKeptError` where it succeeded in vain,
+        `RestoreError` where turbo ran others' tasks too, `TurboError` where it is not here: none of these says anything about the task.
+        """
+        await self._bring_in(log)
+        self._pending.pop(task.id, None)
+        visit = self._loopback.artifacts.open((task.key,))
+        try:
+            exited = await run(self._spec(task, (task.id,), visit, _LIVE), log)
+        finally:
+            await visit.aclose()
+        if exited.timed_out or exited.exit_code != 0:
+            return self._failure(task, exited, visit)
+        return Outcome(
+            "success",
+            0,
+            exited.started_ms,
+            exited.ended_ms,
+            await self._artifact(task, visit),
+            exited.max_rss_bytes,
+            exited.problem,
+            task.key,
+        )
+
+    async def aclose(self) -> None:
+        """Remove turbo's private cache."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(self._private, ignore_errors=True))
+
+    async def _bring_in(self, log: LogSink) -> None:
+        """Restore everything that has been delivered and is not here yet, in one go."""
+        async with self._restoring:
+            tasks = [*self._pending.values()]
+            if not tasks:
+                return
+            visit = self._loopback.artifacts.open(())
+            said: list[bytes] = []
+            try:
+                exited = await run(self._spec(tasks[0], [task.id for task in tasks], visit, _QUIET), said.append)
+            finally:
+                await visit.aclose()
+            for task in tasks:
+                self._pending.pop(task.id, None)
+            if exited.exit_code != 0 or visit.missed:
+                for line in said:
+                    log(line)
+                raise RestoreError(
+                    f"turbo could not bring in the results of {_told(tasks, visit)}, and ran tasks again"
+                )
+
+    def _spec(
+        self, task: Task, ids: "list[TaskId] | tuple[TaskId, ...]", visit: Visit, options: tuple[str, ...]
+    ) -> Spec:
+        turbo = program(self._workspace, self._environment)
+        if turbo is None:
+            raise TurboError(f"turbo is not in {self._workspace}/node_modules; install the workspace's packages there")
+        url = f"{self._loopback.url}/{visit.name}"
+        return Spec(
+            argv=(str(turbo), *run_arguments(ids, task.payload, *options)),
+            cwd=self._workspace,
+            env=worker_environment(
+                self._environment, task.payload["environment"], self._private, url, self._loopback.token
+            ),
+            timeout_ms=task.timeout_ms if len(ids) == 1 else 0,
+        )
+
+    def _failure(self, task: Task, exited: Exited, visit: Visit) -> Outcome:
+        if not exited.timed_out and (others := [missed for missed in visit.missed if missed != task.key]):
+            # It may have been one of those that failed.
+            raise RestoreError(
+                f"turbo ran {len(others)} other task(s) again for {task.id}, since it did not find their results"
+            )
+        return Outcome(
+            "failure",
+            TIMED_OUT if exited.timed_out else exited.exit_code,
+            exited.started_ms,
+            exited.ended_ms,
+            max_rss_bytes=exited.max_rss_bytes,
+            problem=exited.problem,
+            key=task.key,
+        )
+
+    async def _artifact(self, task: Task, visit: Visit) -> Blob:
+        artifact = self._loopback.artifacts.stored(task.key)
+        if artifact is not None:
+            return artifact
+        if reason := visit.put(task.key):
+            raise NotKeptError(task.id, reason)
+        differences = await compare(self._workspace, [task], self._environment)
+        if task.id in differences:
+            raise DriftError(task.id, differences[task.id])
+        if visit.strays:
+            raise DriftError(task.id, "what turbo found in the workspace when it started")
+        raise NotKeptError(task.id, "turbo put nothing into the cache; was it told to stop?")
+
+
+def _told(tasks: list[Task], visit: Visit) -> str:
+    missed = [task.id for task in tasks if task.key in visit.missed] or [task.id for task in tasks]
+    return ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")

@@ -1,0 +1,265 @@
+"""The main job's side: the user's own turbo runs, and each of its reads of the cache waits until the mesh knows about that task.
+
+    held ──▶ done on an agent: turbo restores the artifact and prints the log
+       └───▶ failed, skipped, or this machine's own: turbo runs the task itself, prints, and exits as it would
+
+A task that is this machine's own has succeeded when turbo has put its artifact. What else has become of it is only known when turbo has
+ended; until then nobody else's work may depend on knowing, so that a task which turbo does not come to cannot stop those it waits for.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import psutil
+import trio
+
+from mesh.adapters.base import LogSink, Outcome
+from mesh.adapters.turbo.plan import TurboPlan
+from mesh.errors import CorruptError, StorageError
+from mesh.graph import Graph, Task
+from mesh.types import Blob, TaskId, UnixMs
+from mesh.wire import canonical
+from mesh.wire.canonical import Reader
+
+PATIENCE_MS: Final = 5_000
+"""How long a task may be this machine's own without running, before turbo is let on with what it holds places for."""
+FLUSH_MS: Final = 60_000
+"""How long the user's own cache may take at the end for what it has not taken yet."""
+
+Status = Literal["success", "failure", "skipped", "cancelled"]
+
+
+class Visit(Protocol):
+    """One turbo process, as the cache sees it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def missed(self) -> Mapping[str, None]: ...
+
+    @property
+    def strays(self) -> Mapping[str, None]: ...
+
+    def hold(self, turbo_hash: str) -> None: ...
+
+    def release(self, turbo_hash: str) -> None: ...
+
+    def release_longest_held(self) -> str: ...
+
+    def release_all(self) -> None: ...
+
+    def put(self, turbo_hash: str) -> str | None: ...
+
+    async def wait_put(self) -> None: ...
+
+    async def have(self, hashes: Iterable[str]) -> tuple[str, ...]: ...
+
+    async def fetch(self, turbo_hash: str) -> Blob | None: ...
+
+    def publish(self, turbo_hash: str) -> None: ...
+
+    async def push(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+    async def wait_pushed(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Artifacts(Protocol):
+    """What turbo is served from: the cache on the loopback."""
+
+    def open(self, expected: Iterable[str], remote: Mapping[str, str] | None = None) -> Visit: ...
+
+    def offer(self, turbo_hash: str, artifact: Blob) -> None: ...
+
+    def stored(self, turbo_hash: str) -> Blob | None: ...
+
+    async def adopt(self, turbo_hash: str, archive: Path, duration_ms: int) -> Blob: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loopback:
+    """Where turbo finds that cache, and the cache itself."""
+
+    url: str
+    token: str
+    artifacts: Artifacts
+
+
+class TurboSession:
+    """One turbo command of the main job. `graph` is what the mesh is to do; start the command with `url` as its cache."""
+
+    def __init__(self, plan: TurboPlan, loopback: Loopback, visit: Visit, upstream: Iterable[str]) -> None:
+        self.plan: Final = plan
+        self.upstream: Final = tuple(upstream)
+        """Tasks whose result is in the user's own cache."""
+        self.graph: Final[Graph] = plan.to_graph((*plan.local(), *self.upstream))
+        self.url: Final = f"{loopback.url}/{visit.name}"
+        self.failed: Final[dict[TaskId, None]] = {}
+        """Tasks that failed on an agent, and which turbo has been left to run itself."""
+        self.visit: Final = visit
+        self.artifacts: Final = loopback.artifacts
+        self.ended = trio.Event()
+        self.exit_code = 0
+        for task in self.graph.tasks.values():
+            if task.id not in plan.kept:
+                visit.hold(task.key)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, nursery: trio.Nursery, plan: TurboPlan, loopback: Loopback) -> "AsyncIterator[TurboSession]":
+        """A session for as long as the command runs. `nursery` holds what gives results to the user's own cache, which has some time at the end."""
+        tasks = [task for task in plan.dry.tasks.values() if task.exists and task.cache]
+        visit = loopback.artifacts.open((task.hash for task in tasks), plan.remote)
+        try:
+            absent = [task for task in tasks if task.id not in plan.local()]
+            have = dict.fromkeys(await visit.have(task.hash for task in absent))
+            nursery.start_soon(visit.push)
+            yield cls(plan, loopback, visit, [task.id for task in absent if task.hash in have])
+            visit.finish()
+            with trio.move_on_after(FLUSH_MS / 1_000):
+                await visit.wait_pushed()
+        finally:
+            await visit.aclose()
+
+    def deliver(self, task_id: TaskId, status: Status, artifact: Blob | None) -> None:
+        """A task is decided. `artifact` is in the blob store. Raises `CorruptError` where it is not what turbo could restore."""
+        task = self.graph.tasks[task_id]
+        if status == "success" and artifact is not None and self.artifacts.stored(task.key) is None:
+            self.artifacts.offer(task.key, artifact)
+            self.visit.publish(task.key)
+        if status == "failure" and not self.ended.is_set():
+            self.failed[task_id] = None
+        self.visit.release(task.key)
+
+    def recovered(self) -> tuple[TaskId, ...]:
+        """Tasks that failed on an agent, and that turbo then ran here without failing: their results are not to be relied on."""
+        return tuple(task for task in self.failed if self.visit.put(self.graph.tasks[task].key) is not None)
+
+    def command_ended(self, exit_code: int) -> None:
+        """The user's command is over."""
+        self.exit_code = exit_code
+        self.ended.set()
+        self.visit.release_all()
+
+
+class MainTurboRunner:
+    """A `Runner` for what stays on the main job, where turbo itself restores and runs."""
+
+    def __init__(self, session: TurboSession, workspace: Path) -> None:
+        self._session = session
+        self._workspace = workspace
+        self._began_ns = time.time_ns()
+
+    async def restore(self, task: Task, outputs: Blob) -> None:
+        """Nothing: turbo restores what it needs before it needs it."""
+
+    async def run(self, task: Task, log: LogSink) -> Outcome:
+        """Let turbo do it, and see what comes of it. Where that cannot be known, the call does not return, and is to be cancelled."""
+        del log  # turbo prints it
+        started_ms = _now_ms()
+        artifact = await self._at_hand(task)
+        self._session.visit.release(task.key)
+        if artifact is not None:
+            return Outcome("success", 0, started_ms, _now_ms(), artifact, key=task.key)
+        status, problem = await self._watch(task)
+        return Outcome(
+            status=status,
+            exit_code=0 if status == "success" else self._session.exit_code,
+            started_ms=started_ms,
+            ended_ms=_now_ms(),
+            outputs=self._session.artifacts.stored(task.key) if status == "success" and task.cache else None,
+            problem=problem,
+            key=task.key,
+        )
+
+    async def aclose(self) -> None:
+        """Nothing is kept running."""
+
+    async def _at_hand(self, task: Task) -> Blob | None:
+        """A result that this machine need only take: from turbo's own cache here, or the user's elsewhere."""
+        plan, folder = self._session.plan, self._session.plan.cache_dir
+        if task.id in self._session.upstream:
+            return await self._session.visit.fetch(task.key)
+        if folder is None or task.id not in plan.local():
+            return None
+        try:
+            about = Reader(canonical.decode((folder / f"{task.key}-meta.json").read_bytes()), "meta")
+            duration_ms = about.number("duration", default=0)
+            return await self._session.artifacts.adopt(task.key, folder / f"{task.key}.tar.zst", duration_ms)
+        except (OSError, CorruptError, StorageError):
+            return None
+
+    async def _watch(self, task: Task) -> tuple[Literal["success", "failure"], str]:
+        """How the task ended, and what a person should know of it."""
+        session = self._session
+        while True:
+            if (problem := session.visit.put(task.key)) is not None:
+                return "success", f"its result cannot be passed on: {problem}" if problem else ""
+            if session.ended.is_set():
+                return await self._judge(task)
+            with trio.move_on_after(PATIENCE_MS / 1_000) as waiting:
+                await self._something_happens()
+            if waiting.cancelled_caught and task.where == "any" and not await _runs(task.key):
+                session.visit.release_longest_held()
+
+    async def _something_happens(self) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def first(wait: "trio.Event | Visit") -> None:
+                await (wait.wait() if isinstance(wait, trio.Event) else wait.wait_put())
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(first, self._session.ended)
+            nursery.start_soon(first, self._session.visit)
+
+    async def _judge(self, task: Task) -> tuple[Literal["success", "failure"], str]:
+        """Turbo has ended without having put the task."""
+        session = self._session
+        if session.exit_code == 0 and self._complete():
+            return "success", ""
+        if session.exit_code != 0 and not session.failed and self._has_run(task):
+            return "failure", ""
+        return await trio.sleep_forever()
+
+    def _complete(self) -> bool:
+        """Whether turbo has got, or made, everything that it names: one that was told to stop ends without an error as well."""
+        session = self._session
+        named = (task for task in session.graph.tasks.values() if task.cache)
+        local = session.plan.local()
+        return all(
+            session.artifacts.stored(task.key) is not None
+            or session.visit.put(task.key) is not None
+            or task.id in local
+            for task in named
+        )
+
+    def _has_run(self, task: Task) -> bool:
+        log = self._workspace / str(task.payload["log"])
+        try:
+            return log.stat().st_mtime_ns >= self._began_ns
+        except OSError:
+            return False
+
+
+async def _runs(turbo_hash: str) -> bool:
+    """Whether a process of that task is there: turbo tells each one its hash."""
+    return await trio.to_thread.run_sync(lambda: any(_of_task(each, turbo_hash) for each in psutil.process_iter()))
+
+
+def _of_task(process: psutil.Process, turbo_hash: str) -> bool:
+    try:
+        return process.environ().get("TURBO_HASH") == turbo_hash
+    except (psutil.Error, OSError):
+        return False  # gone, or another user's
+
+
+def _now_ms() -> UnixMs:
+    return UnixMs(time.time_ns() // 1_000_000)

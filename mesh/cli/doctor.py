@@ -1,0 +1,96 @@
+"""`dte doctor`: what keeps tasks from being distributed here, and agents from finding each other."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from mesh.cli.checks import Check
+
+if TYPE_CHECKING:
+    from mesh.identity.authority import Authority
+
+Many = list[str]
+
+
+def doctor(
+    tasks: Many = typer.Argument(None, metavar="[TASK]...", help="Targets of nx or tasks of dte.toml. Default: all."),
+    peer: Many = typer.Option(
+        [], "--peer", envvar="DTE_PEER", metavar="HOST:PORT", help="A node that should be reachable. Repeatable."
+    ),
+    rendezvous: str = typer.Option(
+        "", envvar="DTE_RENDEZVOUS", metavar="DIR", help="A directory that all jobs of the run share."
+    ),
+    run_id: str = typer.Option(
+        "", envvar="DTE_RUN_ID", help="The run's name. Default: from the CI system, else `local`."
+    ),
+    env: str = typer.Option("", envvar="DTE_ENV", metavar="NAME", help="Which of several main jobs of one run."),
+    secret_file: str = typer.Option(
+        "",
+        envvar="DTE_SECRET_FILE",
+        metavar="FILE",
+        help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
+    ),
+    json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> int:
+    """Look at this workspace, this machine and the peers it is told of; nothing is run, nothing is changed.
+
+    Every line begins with ok, warn or bad, and ends with what to do. The exit code is 1 where anything is bad.
+    """
+    import sys
+
+    from mesh.cli.checks.peers import peers
+    from mesh.cli.common import run_id_of, split_list
+    from mesh.wire import canonical
+
+    checks, authority = _machine(run_id, env, secret_file)
+    checks += _workspace(tasks or [])
+    checks += peers(authority, run_id_of(run_id, env), split_list(peer), rendezvous)
+    ok = all(check.level != "bad" for check in checks)
+    if json:
+        told = [{"level": check.level, "what": check.what, "advice": check.advice} for check in checks]
+        print(canonical.encode({"version": 1, "ok": ok, "checks": told}).decode())
+    else:
+        encoding = sys.stdout.encoding or "utf-8"
+        for check in checks:
+            print(check.line.encode(encoding, "replace").decode(encoding))
+    return 0 if ok else 1
+
+
+def _machine(run_id: str, env: str, secret_file: str) -> "tuple[list[Check], Authority | None]":
+    from pathlib import Path
+
+    from mesh.cli.checks import machine
+    from mesh.cli.ci.workspace import manager_of
+
+    root = Path.cwd()
+    run, authority = machine.run(run_id, env, secret_file)
+    programs = machine.programs(root, node=manager_of(root) is not None)
+    return [*programs, machine.data_directory(), machine.addresses(), run], authority
+
+
+def _workspace(tasks: Many) -> list[Check]:
+    import os
+    from pathlib import Path
+
+    from mesh.cli.checks.native import tasks_of_dte_toml
+    from mesh.cli.checks.nx import tasks_of_nx
+    from mesh.cli.ci.workspace import DISTRIBUTED, tools_of
+
+    root, checks = Path.cwd(), []
+    tools = tools_of(root)
+    if not tools:
+        checks.append(
+            Check(
+                "bad", f"there is no nx.json, turbo.json or dte.toml in {root}", "run this at the root of a workspace"
+            )
+        )
+    for tool, file in tools.items():
+        checks.append(Check("ok", f"found {file}, for {tool}"))
+        if tool == "nx":
+            checks += tasks_of_nx(root, tasks, os.environ)
+        elif tool == "dte.toml":
+            checks += tasks_of_dte_toml(root, tasks, os.environ)
+        if tool not in DISTRIBUTED:
+            what = f"this version of dte does not distribute the tasks of {tool}"
+            checks.append(Check("warn", what, "the main job runs all of them"))
+    return checks

@@ -1,0 +1,121 @@
+"""Whoever goes away, and however: no hang, no false green, and nothing left running."""
+
+import secrets
+import signal
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tests.endtoend.mesh_under_test import Site, completions, dte, processes_with, until
+from tests.endtoend.workspaces import toml, wait_for
+
+MakeSite = Callable[[Mapping[str, str]], Site]
+
+PAUSES = toml(**{f"t{number}": 'command = "sleep 0.3"\ncache = false' for number in range(12)})
+ALL = [f"t{number}" for number in range(12)]
+
+STUBBORN = """
+sleep 1001 &
+setsid sh -c "sleep 1002 & sleep 1003" &
+(trap "" TERM; sleep 1004; sleep 1005) &
+wait"""
+"""A task that leaves for a session of its own, and does not listen to SIGTERM: five processes and more."""
+
+
+def test_without_agents_main_does_it_all_and_says_so(site_of: MakeSite) -> None:
+    main = site_of(PAUSES).main(*ALL, "--slots", "4", "--agent-wait", "500ms")
+    assert main.ended() == 0
+    assert {task["where"] for task in main.tasks.values()} == {"main"}
+    assert "no agent" in main.text
+    assert "the main job" in main.text
+    assert any("no agent" in notice for notice in main.json["notices"])
+
+
+def test_a_run_for_this_machine_alone_waits_for_nobody(site_of: MakeSite) -> None:
+    main = site_of(PAUSES).main("t0", listen=False)
+    assert main.ended() == 0
+    assert "no agent" not in main.text
+
+
+def test_when_all_agents_are_gone_main_goes_on_alone_and_says_so(site_of: MakeSite) -> None:
+    site = site_of(PAUSES)
+    main = site.main(*ALL, "--agent-wait", "60s")
+    agents = site.agents(2)
+    main.happens("task-ended", 3)
+    for agent in agents:
+        agent.signal(signal.SIGKILL)
+    assert main.ended() == 0
+    assert "no agent is left: the main job goes on alone" in main.text
+    assert "agent-1 was lost" in main.text
+    assert "agent-2 was lost" in main.text
+    assert sorted(completions(main.ledger)) == sorted(ALL)
+    assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_when_main_is_killed_agents_finish_what_runs_and_leave(site_of: MakeSite) -> None:
+    task = f'command = "touch $SITE/begun-$DTE_TASK; {wait_for("go")}; touch $SITE/ended-$DTE_TASK"\ncache = false'
+    site = site_of(toml(a=task, b=task, c=task, d=task))
+    main = site.main("a", "b", "c", "d", "--agent-wait", "60s")
+    agents = [site.agent(name, "--wait", "2s") for name in ("agent-1", "agent-2")]
+    until("both agents to run a task", lambda: len(list(site.root.glob("begun-*"))) == 2)
+    main.signal(signal.SIGKILL)
+    main.ended()
+    for agent in agents:
+        agent.says("the main job is gone")
+        assert "1 running task" in agent.text
+    site.tell("go")
+    assert [agent.ended() for agent in agents] == [0, 0]
+    assert len(list(site.root.glob("ended-*"))) == len(list(site.root.glob("begun-*"))) == 2
+    assert all("the main job did not come back" in agent.text for agent in agents)
+    site.is_quiet()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_main_ends_every_task_on_every_agent(site_of: MakeSite, number: signal.Signals, code: int) -> None:
+    mark = secrets.token_hex(8)
+    tasks = {name: f"command = '''{STUBBORN}'''" for name in ("a", "b", "c", "d")}
+    site = site_of(toml(defaults=f'env = {{ TASK_MARK = "{mark}" }}', **tasks))
+    main = site.main("a", "b", "c", "d", "--agent-wait", "60s")
+    agents = site.agents(2)
+    main.happens("task-started", 2)
+    until("tasks that run", lambda: len(processes_with("TASK_MARK", mark)) >= 10)
+    main.signal(number)
+    assert main.ended() == code
+    assert [agent.ended() for agent in agents] == [0, 0]
+    assert processes_with("TASK_MARK", mark) == []
+    site.is_quiet()
+    assert (main.json["verdict"], main.json["exit_code"]) == ("cancelled", code)
+    assert {task["status"] for task in main.tasks.values()} == {"cancelled"}
+    assert f"{number.name}: ending every task" in main.text
+    assert f"stopped by a signal (exit code {code})" in main.text
+    assert all("the run is over: cancelled" in agent.text for agent in agents)
+    assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_an_agent_that_gets_sigterm_says_goodbye_and_its_tasks_run_elsewhere(site_of: MakeSite) -> None:
+    site = site_of(PAUSES)
+    main = site.main(*ALL, "--agent-wait", "60s")
+    leaves, stays = site.agents(2)
+    main.happens("task-ended", 3)
+    leaves.signal(signal.SIGTERM)
+    assert leaves.ended() == 143
+    assert "stopped by SIGTERM" in leaves.text
+    assert (main.ended(), stays.ended()) == (0, 0)
+    assert [(event["name"], event["lost"]) for event in main.events("agent-left")] == [("agent-1", False)]
+    assert "agent-1 left: stopped by SIGTERM" in main.text
+    assert "main" not in [task["where"] for task in main.tasks.values()]
+    assert sorted(completions(main.ledger)) == sorted(ALL)
+
+
+def test_a_second_signal_does_not_wait(site_of: MakeSite) -> None:
+    task = """command = '''trap "" TERM; touch $SITE/begun; while true; do sleep 1; done'''"""
+    site = site_of(toml(t=task))
+    main = site.main("t", "--slots", "1", listen=False)
+    until("the task to run", (site.root / "begun").exists)
+    main.signal(signal.SIGINT)
+    main.says("once more to not wait for them")
+    main.signal(signal.SIGINT)
+    assert main.ended() == 130
+    site.is_quiet()
+    assert main.json["verdict"] == "cancelled"
+

@@ -1,0 +1,480 @@
+"""Who gets what: the market's rules, one by one, on the market itself."""
+
+import pytest
+
+from mesh.graph.task import Resources
+from mesh.protocol.market import (
+    DECIDE_MAX_MS,
+    GIVE_UP_MS,
+    TAKE_BACK_MIN_MS,
+    TAKE_BACKS_MAX,
+    Agent,
+    Market,
+    Phase,
+)
+from mesh.types import Instant, NodeId, TaskId
+from mesh.wire.messages import Bid, Record
+from tests.unit.protocol.scripted import graph_of, task
+
+MAIN = NodeId("main")
+WAIT_MS = 5_000
+
+
+class Stall:
+    """A market with a main job of two slots, and a clock that only a test moves."""
+
+    def __init__(self, *tasks, main_slots=0, main_cached=()):
+        self.now = Instant(0)
+        self.graphs = 0
+        self.serial = 0
+        self.market = Market(MAIN, main_slots, WAIT_MS, self.now)
+        self.market.agents[MAIN] = Agent(MAIN, "main", 2, shares_main=True)
+        self.main_cached = main_cached
+        if tasks:
+            self.add(*tasks)
+
+    def add(self, *tasks):
+        self.graphs += 1
+        self.bid(MAIN, cached=self.main_cached)
+        return self.market.add(graph_of(*tasks), self.graphs, self.now)
+
+    def agent(self, name, slots=1, *, bids=True, graphs=1, cannot=(), cached=(), estimates=(), **about):
+        self.market.join(Agent(NodeId(name), name, slots, **about), self.now)
+        if bids:
+            self.bid(NodeId(name), slots, graphs=graphs, cannot=cannot, cached=cached, estimates=estimates)
+        return self.market.agents[NodeId(name)]
+
+    def bid(self, node, slots=2, *, graphs=None, cannot=(), cached=(), estimates=(), open=True, reason=""):
+        self.serial += 1
+        agent = self.market.agents[node]
+        bid = Bid(self.serial, open, slots, graphs or self.graphs, reason, dict(cannot), tuple(cached), dict(estimates))
+        agent.bid = bid
+        agent.estimates |= bid.estimates
+        self.market.look_again()
+
+    def clear(self):
+        return [(agent.name, state.task.id) for state, agent in self.market.clear(self.now)]
+
+    def wait(self, ms):
+        self.now = Instant(self.now + ms)
+
+    def run(self, name):
+        state = self.market.tasks[TaskId(name)]
+        state.phase = Phase.RUNNING
+        state.started_at = self.now
+
+    def done(self, name, status="success", **record):
+        state = self.market.tasks[TaskId(name)]
+        return self.market.done(state, Record(TaskId(name), status, **record), self.now)
+
+    def taken_back(self):
+        return [state.task.id for state in self.market.take_back(self.now)]
+
+
+# --- order -----------------------------------------------------------------------------------------
+
+
+def test_only_tasks_whose_dependencies_are_done_are_given_out():
+    stall = Stall("a", task("b", "a"), task("c", "a", "b"))
+    stall.agent("a1", 4)
+    assert stall.clear() == [("a1", "a")]
+    assert stall.done("a") == ["b"]
+    assert stall.clear() == [("a1", "b")]
+    assert stall.done("b") == ["c"]
+
+
+def test_the_longest_path_to_the_end_goes_first():
+    stall = Stall("short", "long", task("middle", "long"), task("last", "middle"))
+    stall.agent("a1", 1)
+    assert stall.clear() == [("a1", "long"), ("a1", "short")]
+
+
+def test_of_equal_ranks_the_first_in_the_graph_goes_first():
+    stall = Stall("c", "a", "b")
+    stall.agent("a1", 2)
+    assert stall.clear() == [("a1", "c"), ("a1", "a"), ("a1", "b")]
+
+
+def test_every_slot_may_hold_one_task_in_advance_and_no_more():
+    stall = Stall(*"abcdefgh")
+    stall.agent("a1", 1)
+    stall.agent("a2", 2)
+    assert len(stall.clear()) == 2 * (1 + 2)
+
+
+# --- the best place --------------------------------------------------------------------------------
+
+
+def test_a_task_goes_where_it_is_expected_to_be_done_first():
+    stall = Stall("p:build")
+    stall.agent("slow", estimates={"build": 9_000})
+    stall.agent("fast", estimates={"build": 1_000})
+    assert stall.clear() == [("fast", "p:build")]
+
+
+def test_a_result_that_an_agent_has_already_costs_it_no_time():
+    stall = Stall("p:build")
+    stall.agent("fast", estimates={"build": 10})
+    stall.agent("has-it", cached=("p:build",))
+    assert stall.clear() == [("has-it", "p:build")]
+
+
+def test_a_task_waits_for_a_faster_agent_that_is_busy_where_that_is_quicker():
+    stall = Stall("p:one", "p:two")
+    stall.agent("slow", estimates={"one": 20_000, "two": 20_000})
+    stall.agent("fast", estimates={"one": 1_000, "two": 1_000})
+    assert stall.clear() == [("fast", "p:one"), ("fast", "p:two")]
+
+
+def test_an_estimate_for_the_task_counts_before_that_for_its_target_and_that_before_any():
+    stall = Stall("p:build")
+    agent = stall.agent("a1", estimates={"p:build": 1, "build": 2, "": 3})
+    assert stall.market.estimate_ms(TaskId("p:build"), agent) == 1
+    assert stall.market.estimate_ms(TaskId("q:build"), agent) == 2
+    assert stall.market.estimate_ms(TaskId("q:test"), agent) == 3
+
+
+def test_ties_go_to_the_one_with_less_to_do_and_then_by_name():
+    stall = Stall("a", "b", "c")
+    stall.agent("a2", 2)
+    stall.agent("a1", 2)
+    assert stall.clear() == [("a1", "a"), ("a2", "b"), ("a1", "c")]
+
+
+# --- who may ---------------------------------------------------------------------------------------
+
+
+def test_labels_must_all_be_there():
+    stall = Stall(task("t", runs_on=("gpu", "arm")))
+    stall.agent("a1", labels=("gpu",))
+    stall.agent("a2", labels=("arm", "big", "gpu"))
+    assert stall.clear() == [("a2", "t")]
+
+
+@pytest.mark.parametrize("resources", [Resources(memory_bytes=100), Resources(gpu=1)], ids=str)
+def test_a_task_goes_only_where_its_resources_are(resources):
+    stall = Stall(task("t", resources=resources))
+    stall.agent("a1", memory_bytes=99)
+    stall.agent("a2", memory_bytes=100, gpu=1)
+    assert stall.clear() == [("a2", "t")]
+
+
+def test_a_wide_task_takes_as_many_slots_as_it_says_and_at_most_all():
+    stall = Stall(task("wide", resources=Resources(cpu=3)), "a", "b")
+    agent = stall.agent("a1", 2)
+    assert stall.clear() == [("a1", "wide"), ("a1", "a"), ("a1", "b")]
+    assert agent.load == 2 + 1 + 1
+    stall.done("wide")
+    assert agent.load == 2
+
+
+def test_a_task_that_tolerates_no_neighbour_gets_an_agent_alone():
+    stall = Stall(task("alone", whole_agent=True), "a", "b")
+    stall.agent("a1", 4)
+    assert stall.clear() == [("a1", "alone")]
+    stall.done("alone")
+    assert stall.clear() == [("a1", "a"), ("a1", "b")]
+
+
+def test_a_task_that_tolerates_no_neighbour_waits_until_an_agent_is_empty():
+    stall = Stall("a", task("behind", "a"), task("alone", whole_agent=True))
+    stall.agent("a1", 4)
+    assert stall.clear() == [("a1", "a")]
+    stall.done("a")
+    stall.market.tasks[TaskId("alone")].phase = Phase.WAITING
+    assert stall.clear() == [("a1", "behind")]
+    stall.market.requeue(stall.market.tasks[TaskId("alone")], stall.now)
+    assert stall.clear() == []
+    stall.done("behind")
+    assert stall.clear() == [("a1", "alone")]
+
+
+def test_two_tasks_with_one_mutex_never_hold_awards_together():
+    stall = Stall(task("a", mutex="db"), task("b", mutex="db"), task("c", mutex="other"))
+    stall.agent("a1", 4)
+    stall.agent("a2", 4)
+    assert [name for _, name in stall.clear()] == ["a", "c"]
+    stall.done("a")
+    assert [name for _, name in stall.clear()] == ["b"]
+
+
+def test_a_mutex_is_free_again_when_its_task_is_queued_again():
+    stall = Stall(task("a", mutex="db"), task("b", mutex="db"))
+    stall.agent("a1", 4)
+    stall.clear()
+    stall.market.requeue(stall.market.tasks[TaskId("a")], stall.now)
+    assert stall.market.held_mutexes == {}
+    assert stall.clear() == [("a1", "a")]
+
+
+def test_what_an_agent_cannot_run_it_is_not_given():
+    stall = Stall("a")
+    stall.agent("a1", cannot={"a": "no compiler"})
+    stall.agent("a2")
+    assert stall.clear() == [("a2", "a")]
+
+
+def test_what_has_come_to_nothing_on_an_agent_goes_elsewhere():
+    stall = Stall("a")
+    stall.agent("a1")
+    stall.agent("a2")
+    stall.market.tasks[TaskId("a")].not_on[NodeId("a1")] = "it failed there"
+    assert stall.clear() == [("a2", "a")]
+
+
+def test_an_agent_that_takes_nothing_gets_nothing():
+    stall = Stall("a")
+    stall.agent("a1")
+    stall.bid(NodeId("a1"), open=False, reason="its disk is full")
+    assert stall.clear() == []
+
+
+def test_tasks_of_a_graph_that_an_agent_has_not_compared_yet_wait_for_it():
+    stall = Stall("a")
+    stall.agent("a1", bids=False)
+    stall.wait(WAIT_MS)
+    assert stall.clear() == []
+    stall.bid(NodeId("a1"), 1)
+    assert stall.clear() == [("a1", "a")]
+
+
+def test_an_agent_that_never_says_what_it_can_do_is_not_waited_for_for_ever():
+    stall = Stall("a")
+    stall.agent("a1", bids=False)
+    assert stall.clear() == []
+    assert stall.market.deadline(stall.now) == DECIDE_MAX_MS
+    stall.wait(DECIDE_MAX_MS)
+    assert stall.clear() == [("main", "a")]
+
+
+def test_an_agent_without_slots_holds_nothing_up():
+    stall = Stall("a")
+    stall.agent("a1", 0)
+    stall.wait(WAIT_MS)
+    assert stall.clear() == [("main", "a")]
+
+
+def test_an_agent_that_bids_other_slots_than_before_carries_the_load_it_has():
+    stall = Stall(task("wide", resources=Resources(cpu=4)), *"abc")
+    agent = stall.agent("a1", 2)
+    stall.clear()
+    stall.market.resize(agent, 8)
+    assert agent.load == 4 + 1 + 1
+    stall.market.resize(agent, 0)
+    assert stall.taken_back() == []
+    for name in ("wide", "a", "b"):
+        stall.done(name)
+    assert agent.load == 0
+
+
+# --- the main job ----------------------------------------------------------------------------------
+
+
+def test_the_main_job_takes_at_once_what_is_bound_to_it_and_what_it_has_a_result_for():
+    stall = Stall(task("here", where="main"), "known", "other", main_cached=("known",))
+    assert stall.clear() == [("main", "here"), ("main", "known")]
+
+
+def test_what_is_bound_to_the_main_job_goes_to_nobody_else():
+    stall = Stall(task("here", where="main"))
+    stall.agent("a1")
+    assert stall.clear() == [("main", "here")]
+
+
+def test_the_main_job_waits_for_agents_before_it_works_alone():
+    stall = Stall("a")
+    assert stall.clear() == []
+    assert stall.market.deadline(stall.now) == WAIT_MS
+    stall.wait(WAIT_MS - 1)
+    assert stall.clear() == []
+    stall.wait(1)
+    assert stall.clear() == [("main", "a")]
+
+
+def test_an_agent_that_comes_while_the_main_job_waits_gets_the_work():
+    stall = Stall("a")
+    assert stall.clear() == []
+    stall.wait(1_000)
+    stall.agent("late")
+    assert stall.clear() == [("late", "a")]
+
+
+def test_the_main_job_waits_anew_after_each_agent_for_what_no_agent_can_do():
+    stall = Stall(task("t", runs_on=("gpu",)))
+    stall.market.agents[MAIN].labels = ("gpu",)
+    stall.wait(1_000)
+    stall.agent("a1")
+    assert stall.clear() == []
+    stall.wait(WAIT_MS - 1)
+    assert stall.clear() == []
+    stall.wait(1)
+    assert stall.clear() == [("main", "t")]
+
+
+def test_the_main_job_begins_at_once_when_all_agents_are_gone():
+    stall = Stall("a")
+    stall.agent("a1", cannot={"a": "no"})
+    assert stall.clear() == []
+    stall.market.leave(NodeId("a1"))
+    assert stall.clear() == [("main", "a")]
+
+
+def test_with_slots_of_its_own_the_main_job_bids_like_an_agent():
+    stall = Stall("a", "b", main_slots=2)
+    stall.agent("z", estimates={"": 50_000})
+    assert stall.clear() == [("main", "a"), ("main", "b")]
+
+
+def test_a_task_for_agents_only_never_falls_to_the_main_job():
+    stall = Stall(task("a", where="agent"))
+    stall.wait(WAIT_MS + GIVE_UP_MS - 1)
+    assert stall.clear() == []
+    assert stall.market.hopeless(stall.now) == []
+    stall.wait(1)
+    assert [state.task.id for state in stall.market.hopeless(stall.now)] == ["a"]
+
+
+def test_what_nobody_can_do_is_given_up_after_a_last_wait_and_the_deadline_says_when():
+    stall = Stall(task("t", runs_on=("gpu",)), task("u", where="main"))
+    stall.clear()
+    assert stall.market.deadline(stall.now) == WAIT_MS
+    stall.wait(WAIT_MS)
+    assert stall.market.deadline(stall.now) == WAIT_MS + GIVE_UP_MS
+    stall.wait(GIVE_UP_MS)
+    assert stall.market.deadline(stall.now) is None
+    assert [state.task.id for state in stall.market.hopeless(stall.now)] == ["t"]
+
+
+def test_an_agent_that_shares_the_main_jobs_workspace_gets_a_task_only_when_what_it_needs_is_settled():
+    stall = Stall("a", task("b", "a"))
+    stall.agent("a1", shares_main=True)
+    assert stall.clear() == [("a1", "a")]
+    stall.done("a")
+    assert stall.clear() == []
+    stall.market.tasks[TaskId("a")].settled = True
+    assert stall.clear() == [("a1", "b")]
+
+
+# --- taking back -----------------------------------------------------------------------------------
+
+
+def crowded(**idle):
+    """One agent holds a running task and one in advance; another is idle."""
+    stall = Stall("a", "b")
+    stall.agent("a1", estimates={"": 10_000})
+    stall.clear()
+    stall.run("a")
+    stall.agent("idle", **idle)
+    return stall
+
+
+def test_an_award_that_waits_is_taken_back_for_an_idle_agent():
+    assert crowded(estimates={"": 1_000}).taken_back() == ["b"]
+
+
+def test_it_is_taken_back_once_while_the_answer_is_on_its_way():
+    stall = crowded(estimates={"": 1_000})
+    stall.taken_back()
+    assert stall.taken_back() == []
+
+
+def test_it_is_not_taken_back_where_the_idle_agent_would_not_be_done_clearly_earlier():
+    there = 20_000
+    assert crowded(estimates={"": there - TAKE_BACK_MIN_MS}).taken_back() == ["b"]
+    assert crowded(estimates={"": there - TAKE_BACK_MIN_MS + 1}).taken_back() == []
+
+
+def test_it_is_not_taken_back_for_one_who_cannot_run_it():
+    assert crowded(estimates={"": 1}, cannot={"b": "no"}).taken_back() == []
+
+
+def test_it_is_not_taken_back_while_there_is_other_work_for_the_idle_agent():
+    stall = crowded(estimates={"": 1_000})
+    stall.add("c")
+    assert stall.taken_back() == []
+
+
+def test_what_may_have_started_is_not_taken_back():
+    stall = Stall("a")
+    stall.agent("a1", estimates={"": 90_000})
+    stall.clear()
+    stall.agent("idle", estimates={"": 1})
+    assert stall.taken_back() == []
+
+
+def test_a_task_does_not_wander_for_ever():
+    stall = crowded(estimates={"": 1_000})
+    stall.market.tasks[TaskId("b")].taken_back = TAKE_BACKS_MAX
+    assert stall.taken_back() == []
+
+
+def test_each_free_slot_takes_back_one_award():
+    stall = Stall(*"abcd")
+    stall.agent("a1", 2, estimates={"": 10_000})
+    assert len(stall.clear()) == 4
+    stall.run("a")
+    stall.run("b")
+    stall.agent("idle", 1, estimates={"": 10})
+    assert stall.taken_back() == ["c"]
+
+
+# --- done, and not done after all ------------------------------------------------------------------
+
+
+def test_a_task_that_stops_what_is_behind_it_makes_nothing_ready():
+    stall = Stall("a", task("b", "a"))
+    assert stall.done("a", "failure") == []
+    assert stall.market.tasks[TaskId("a")].stops
+    assert stall.market.left == 1
+
+
+def test_an_allowed_failure_makes_ready_what_is_behind_it():
+    stall = Stall(task("a", allow_failure=True), task("b", "a"))
+    assert stall.done("a", "failure") == ["b"]
+
+
+@pytest.mark.parametrize("status", ["skipped", "cancelled"])
+def test_only_a_failure_can_be_allowed(status):
+    stall = Stall(task("a", allow_failure=True), task("b", "a"))
+    assert stall.done("a", status) == []
+
+
+def test_what_depends_on_a_task_is_found_through_others_and_without_what_is_done():
+    stall = Stall("a", task("b", "a"), task("c", "b"), task("d", "a"), "e")
+    stall.done("d")
+    assert stall.market.downstream(TaskId("a")) == ["b", "c"]
+
+
+def test_a_done_task_that_is_run_again_blocks_what_has_not_started():
+    stall = Stall("a", task("waiting", "a", "z"), task("ready", "a"), task("running", "a"), "z")
+    stall.agent("a1", 1)
+    stall.clear()
+    stall.done("a")
+    stall.market.clear(stall.now)
+    stall.run("running")
+    stall.market.requeue(stall.market.tasks[TaskId("a")], stall.now)
+    waits = {name: list(stall.market.tasks[TaskId(name)].waits_for) for name in ("waiting", "ready", "running")}
+    assert waits["ready"] == ["a"]
+    assert "a" in waits["waiting"]
+    assert waits["running"] == []
+    assert stall.market.tasks[TaskId("a")].phase is Phase.READY
+
+
+def test_what_a_lost_bidder_had_is_returned_and_it_is_free_of_it():
+    stall = Stall("a", "b")
+    stall.agent("a1", 2)
+    stall.clear()
+    states = stall.market.leave(NodeId("a1"))
+    assert [state.task.id for state in states] == ["a", "b"]
+    for state in states:
+        stall.market.requeue(state, stall.now)
+    assert stall.market.leave(NodeId("a1")) == []
+    stall.agent("a2", 2)
+    assert stall.clear() == [("a2", "a"), ("a2", "b")]
+
+
+def test_attempts_that_were_taken_back_are_not_counted_as_tries():
+    stall = Stall("a")
+    state = stall.market.tasks[TaskId("a")]
+    state.attempt, state.taken_back = 5, 3
+    assert state.attempts == 2

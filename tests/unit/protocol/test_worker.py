@@ -1,0 +1,362 @@
+"""The worker's rules, told to a real agent by a scripted main job: when it starts what, what it answers, and what it never loses."""
+
+import pytest
+
+from mesh.graph.task import Resources
+from mesh.protocol import effects as fx
+from mesh.protocol import events as ev
+from mesh.types import TaskId
+from mesh.wire import messages as msg
+from tests.unit.protocol.scripted import AgentNode, blob_of, key_of, task
+
+
+def declined(agent):
+    return [(one.task, one.attempt) for one in agent.sent("main", msg.Declined)]
+
+
+def started(agent):
+    return [(one.task, one.attempt) for one in agent.sent("main", msg.Started)]
+
+
+# --- the ordinary way ------------------------------------------------------------------------------
+
+
+def test_an_award_is_executed_told_and_answered_with_a_signed_result():
+    agent = AgentNode("build")
+    agent.award("build")
+    assert agent.executed == [("build", 1)]
+    agent.running("build")
+    assert started(agent) == [("build", 1)]
+    agent.finished("build")
+    (result,) = agent.results()
+    assert (result.task, result.status, result.attempt, result.seq, result.epoch) == ("build", "success", 1, 1, 1)
+    assert (result.name, result.key, result.outputs) == ("agent", "key of build", blob_of("outputs of build"))
+
+
+def test_a_task_that_needs_outputs_is_prepared_before_it_starts():
+    agent = AgentNode("build", task("test", "build"))
+    agent.record("build")
+    agent.award("test")
+    assert agent.executed == []
+    (prepare,) = agent.wanted(fx.Prepare)
+    assert [(need.task, need.outputs) for need in prepare.needs] == [("build", blob_of("outputs of build"))]
+    agent.step(ev.Prepared(TaskId("test"), 1))
+    assert agent.executed == [("test", 1)]
+
+
+def test_everything_before_it_is_needed_in_the_order_of_the_graph():
+    agent = AgentNode("a", task("b", "a"), task("c", "a"), task("d", "c", "b"))
+    for name in "cab":
+        agent.record(name)
+    agent.award("d")
+    assert [need.task for need in agent.wanted(fx.Prepare)[0].needs] == ["a", "b", "c"]
+
+
+def test_what_has_left_no_outputs_is_not_needed():
+    agent = AgentNode("build", task("test", "build"))
+    agent.record("build", outputs=False)
+    agent.award("test")
+    assert agent.wanted(fx.Prepare) == []
+    assert agent.executed == [("test", 1)]
+
+
+def test_in_the_main_jobs_own_workspace_nothing_is_needed():
+    agent = AgentNode("build", task("test", "build"), workspace="shared", main_workspace="shared")
+    agent.record("build")
+    agent.award("test")
+    assert agent.wanted(fx.Prepare) == []
+    assert agent.executed == [("test", 1)]
+
+
+def test_two_nodes_that_do_not_say_where_they_work_share_nothing():
+    agent = AgentNode("build", task("test", "build"), workspace="", main_workspace="")
+    agent.record("build")
+    agent.award("test")
+    assert len(agent.wanted(fx.Prepare)) == 1
+
+
+def test_a_later_record_of_a_task_replaces_the_earlier():
+    agent = AgentNode("build", task("test", "build"))
+    agent.record("build", holders=("gone",))
+    agent.record("build", holders=("gone", "other"))
+    agent.award("test")
+    holders = agent.wanted(fx.Prepare)[0].needs[0].holders
+    assert holders == (key_of("gone").node_id, key_of("other").node_id)
+
+
+# --- slots -----------------------------------------------------------------------------------------
+
+
+def test_no_more_tasks_run_than_there_are_slots_and_the_next_starts_when_one_ends():
+    agent = AgentNode("a", "b", "c", slots=2)
+    for name in "abc":
+        agent.award(name)
+    assert agent.executed == [("a", 1), ("b", 1)]
+    agent.running("b")
+    agent.finished("b")
+    assert agent.executed[2:] == [("c", 1)]
+
+
+def test_a_wide_task_takes_its_slots_and_nothing_overtakes_it():
+    agent = AgentNode("a", task("wide", resources=Resources(cpu=2)), "c", slots=2)
+    for name in ("a", "wide", "c"):
+        agent.award(name)
+    assert agent.executed == [("a", 1)]
+    agent.finished("a")
+    assert agent.executed == [("a", 1), ("wide", 1)]
+    agent.finished("wide")
+    assert agent.executed == [("a", 1), ("wide", 1), ("c", 1)]
+
+
+def test_a_task_that_is_wider_than_the_agent_takes_all_of_it():
+    agent = AgentNode(task("wide", resources=Resources(cpu=9)), "b", slots=2)
+    agent.award("wide")
+    agent.award("b")
+    assert agent.executed == [("wide", 1)]
+
+
+def test_a_task_that_tolerates_no_neighbour_has_none():
+    agent = AgentNode("a", task("alone", whole_agent=True), "b", slots=4)
+    for name in ("a", "alone", "b"):
+        agent.award(name)
+    assert agent.executed == [("a", 1)]
+    agent.finished("a")
+    assert agent.executed == [("a", 1), ("alone", 1)]
+    agent.finished("alone")
+    assert agent.executed == [("a", 1), ("alone", 1), ("b", 1)]
+
+
+# --- awards ----------------------------------------------------------------------------------------
+
+
+def test_an_award_of_an_older_epoch_is_void_and_a_newer_epoch_voids_the_old_one():
+    agent = AgentNode("a", "b", "c")
+    agent.award("a", epoch=2)
+    agent.award("b", epoch=1)
+    assert agent.executed == [("a", 1)]
+    agent.withdraw("a", kill=True, epoch=1)
+    assert agent.killed == []
+
+
+def test_an_award_from_anybody_but_the_main_job_is_void():
+    agent = AgentNode("build")
+    agent.link("other")
+    agent.say("other", msg.Award(9, 9, TaskId("build"), 1))
+    agent.say("other", msg.Withdraw(9, TaskId("build"), 1, kill=True))
+    assert agent.executed == []
+
+
+def test_a_task_of_a_graph_it_does_not_have_is_handed_back():
+    agent = AgentNode("build")
+    agent.award("unknown")
+    assert declined(agent) == [("unknown", 1)]
+
+
+def test_an_award_that_is_told_again_starts_nothing_twice():
+    agent = AgentNode("build")
+    agent.award("build")
+    agent.award("build")
+    agent.running("build")
+    agent.award("build")
+    assert agent.executed == [("build", 1)]
+    assert started(agent) == [("build", 1), ("build", 1)]
+
+
+def test_what_it_has_run_already_is_answered_with_the_result():
+    agent = AgentNode("build")
+    agent.award("build")
+    agent.finished("build")
+    agent.award("build", attempt=2)
+    assert agent.executed == [("build", 1)]
+    assert len(agent.results()) == 2
+
+
+def test_a_newer_award_for_what_runs_already_is_met_by_what_runs():
+    agent = AgentNode("build")
+    agent.award("build", attempt=1)
+    agent.running("build", attempt=1)
+    agent.award("build", attempt=3)
+    assert agent.executed == [("build", 1)]
+    assert started(agent) == [("build", 1), ("build", 3)]
+    agent.finished("build", attempt=1)
+    assert [(result.attempt, result.seq) for result in agent.results()] == [(3, 2)]
+    assert agent.node.worker.jobs == {}
+
+
+def test_what_is_handed_back_is_handed_back_under_the_award_that_is_valid_now():
+    agent = AgentNode("build")
+    agent.award("build", attempt=1)
+    agent.award("build", attempt=2)
+    agent.step(ev.Handed(TaskId("build"), 1, "no compiler", never=True))
+    (answer,) = agent.sent("main", msg.Declined)
+    assert (answer.attempt, answer.never, answer.reason) == (2, True, "no compiler")
+
+
+def test_the_agent_hands_back_what_the_shell_cannot_bring():
+    agent = AgentNode("build", task("test", "build"))
+    agent.record("build")
+    agent.award("test")
+    agent.step(ev.Handed(TaskId("test"), 1, "nobody has it", missing=(TaskId("build"),)))
+    (answer,) = agent.sent("main", msg.Declined)
+    assert answer.missing == ("build",)
+    assert agent.node.worker.jobs == {}
+
+
+# --- taken back ------------------------------------------------------------------------------------
+
+
+def test_what_has_not_started_is_given_back():
+    agent = AgentNode("a", "b", slots=1)
+    agent.award("a")
+    agent.award("b")
+    agent.withdraw("b")
+    assert declined(agent) == [("b", 1)]
+    agent.finished("a")
+    assert agent.executed == [("a", 1)]
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_what_has_started_runs_on_unless_it_is_to_be_killed(runs):
+    agent = AgentNode("a")
+    agent.award("a")
+    if runs:
+        agent.running("a")
+    agent.withdraw("a")
+    assert (declined(agent), agent.killed) == ([], [])
+    agent.withdraw("a", kill=True)
+    agent.withdraw("a", kill=True)
+    assert agent.killed == [("a", 1)]
+    agent.step(ev.TaskKilled(TaskId("a"), 1))
+    assert agent.node.worker.jobs == {}
+    assert agent.results() == []
+
+
+def test_a_stale_withdrawal_is_ignored():
+    agent = AgentNode("a")
+    agent.award("a", attempt=2)
+    agent.withdraw("a", attempt=1, kill=True)
+    agent.withdraw("nothing", attempt=1, kill=True)
+    assert agent.killed == []
+
+
+def test_a_slot_is_free_when_the_killed_process_is_gone_and_not_before():
+    agent = AgentNode("a", "b", slots=1)
+    agent.award("a")
+    agent.award("b")
+    agent.withdraw("a", kill=True)
+    assert agent.executed == [("a", 1)]
+    agent.step(ev.TaskKilled(TaskId("a"), 1))
+    assert agent.executed == [("a", 1), ("b", 1)]
+
+
+def test_a_task_that_is_awarded_anew_while_it_is_being_killed_runs_again_afterwards():
+    agent = AgentNode("a")
+    agent.award("a", attempt=1)
+    agent.running("a", attempt=1)
+    agent.withdraw("a", attempt=1, kill=True)
+    agent.award("a", attempt=3)
+    assert agent.executed == [("a", 1)]
+    agent.step(ev.TaskKilled(TaskId("a"), 1))
+    assert agent.executed == [("a", 1), ("a", 3)]
+    agent.finished("a", attempt=3)
+    assert [result.attempt for result in agent.results()] == [3]
+
+
+def test_the_new_award_of_what_is_being_killed_can_be_taken_back_too():
+    agent = AgentNode("a")
+    agent.award("a", attempt=1)
+    agent.running("a", attempt=1)
+    agent.withdraw("a", attempt=1, kill=True)
+    agent.award("a", attempt=3)
+    agent.withdraw("a", attempt=3)
+    assert declined(agent) == [("a", 3)]
+    agent.step(ev.TaskKilled(TaskId("a"), 1))
+    assert agent.executed == [("a", 1)]
+
+
+def test_what_ends_by_itself_before_it_is_killed_is_a_result():
+    agent = AgentNode("a")
+    agent.award("a")
+    agent.withdraw("a", kill=True)
+    agent.finished("a")
+    assert [result.status for result in agent.results()] == ["success"]
+
+
+def test_events_about_what_it_does_not_have_are_ignored():
+    agent = AgentNode("a")
+    before = len(agent.effects)
+    unknown = TaskId("b")
+    agent.step(ev.Prepared(unknown, 1))
+    agent.step(ev.TaskRunning(unknown, 1))
+    agent.finished("b")
+    agent.step(ev.Handed(unknown, 1, "what?"))
+    agent.step(ev.TaskKilled(unknown, 1))
+    assert len(agent.effects) == before
+
+
+# --- results are never lost ------------------------------------------------------------------------
+
+
+def test_a_result_is_told_again_over_every_new_link_until_it_is_recorded():
+    agent = AgentNode("build")
+    agent.award("build")
+    agent.finished("build")
+    for count in (2, 3):
+        agent.unlink("main")
+        agent.meet()
+        assert len(agent.results()) == count
+    agent.record("build")
+    agent.unlink("main")
+    agent.meet()
+    assert len(agent.results()) == 3
+
+
+def test_what_runs_is_told_again_over_a_new_link():
+    agent = AgentNode("a", "b")
+    agent.award("a")
+    agent.award("b")
+    agent.running("a")
+    agent.unlink("main")
+    agent.meet()
+    assert started(agent) == [("a", 1), ("a", 1)]
+
+
+def test_a_result_that_is_ready_while_there_is_no_main_job_waits_for_it():
+    agent = AgentNode("build")
+    agent.award("build")
+    agent.running("build")
+    agent.unlink("main")
+    agent.wait(10_000)
+    agent.finished("build")
+    before = len(agent.results())
+    agent.meet()
+    assert len(agent.results()) == before + 1
+
+
+# --- what is learnt --------------------------------------------------------------------------------
+
+
+def test_only_a_success_that_may_be_reused_is_kept():
+    agent = AgentNode("ok", "bad", task("uncached", cache=False), slots=4)
+    for name in ("ok", "bad", "uncached"):
+        agent.award(name)
+    agent.finished("ok")
+    agent.finished("bad", status="failure")
+    agent.finished("uncached")
+    assert [keep.key for keep in agent.wanted(fx.Keep)] == ["key of ok"]
+
+
+def test_a_result_of_an_earlier_run_is_not_kept_again_and_teaches_nothing_about_time():
+    agent = AgentNode("p:build")
+    agent.award("p:build")
+    agent.finished("p:build", cache="hit")
+    assert agent.wanted(fx.Keep) == []
+    assert agent.node.worker.estimates.estimate_ms(TaskId("p:build")) is None
+
+
+def test_a_key_that_is_only_known_after_the_run_is_the_results_key():
+    agent = AgentNode("build")
+    agent.award("build")
+    agent.finished("build", key="known now")
+    assert agent.results()[0].key == "known now"
+    assert [keep.key for keep in agent.wanted(fx.Keep)] == ["known now"]
