@@ -1,5 +1,6 @@
 """Real nx workspaces for tests: nx from npm, installed once for each version, and projects in the shape of a binary tree."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -176,6 +177,14 @@ def _link_modules(path: Path) -> None:
 
 
 def _install() -> Path:
+    """Several test processes may need it at once: the first one installs, the others wait."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "nx.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _installed()
+
+
+def _installed() -> Path:
     folder = CACHE / f"nx-{NX_VERSION}"
     if (folder / "node_modules/nx/package.json").exists():
         return folder

@@ -64,7 +64,9 @@ def verbs() -> Mapping[str, Any]:
 
 
 def options(verb: str) -> list[str]:
-    return [name for option in verbs()[verb].params for name in option.opts] + ["--help"]
+    """All options of a verb, and of the verbs below it."""
+    below = getattr(verbs()[verb], "commands", {}).values()
+    return [name for one in (verbs()[verb], *below) for option in one.params for name in option.opts] + ["--help"]
 
 
 @each(DOCUMENTS)

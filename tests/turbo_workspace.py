@@ -73,6 +73,8 @@ class Workspace:
         self.path = path
         self.home = path.with_name(f"{path.name}-home")
         self.home.mkdir(exist_ok=True)
+        self.variables: dict[str, str] = {}
+        """Set on this machine alone."""
 
     def environment(self, **more: str) -> dict[str, str]:
         """As on a CI machine."""
@@ -82,7 +84,7 @@ class Workspace:
             if not name.startswith(("TURBO_", "DTE_", "NODE_", "GITHUB_", "npm_config_"))
         }
         quiet = {"TURBO_TELEMETRY_DISABLED": "1", "NO_COLOR": "1", "npm_config_update_notifier": "false"}
-        return {**clean, **quiet, "HOME": str(self.home), "CI": "1", **more}
+        return {**clean, **quiet, "HOME": str(self.home), "CI": "1", **self.variables, **more}
 
     def turbo(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Plain turbo."""
@@ -187,9 +189,7 @@ def _install() -> Path:
         pytest.skip("npm is not installed")
     staging = CACHE / f"turbo-{TURBO_VERSION}.{os.getpid()}"
     staging.mkdir(parents=True)
-    _write_json(
-        staging / "package.json", {"name": "ws", "private": True, "devDependencies": {"turbo": TURBO_VERSION}}
-    )
+    _write_json(staging / "package.json", {"name": "ws", "private": True, "devDependencies": {"turbo": TURBO_VERSION}})
     installed = subprocess.run(
         ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"],
         cwd=staging,

@@ -185,7 +185,7 @@ class Visit:
 
     def release(self, turbo_hash: str) -> None:
         """Answer for `turbo_hash` from now on with what there is."""
-        if event := self._holds.pop(turbo_hash, None):
+        if (event := self._holds.pop(turbo_hash, None)) is not None:
             event.set()
 
     def release_longest_held(self) -> str:
@@ -298,7 +298,7 @@ class Visit:
         return _json(answers)
 
     async def _get(self, turbo_hash: str, *, wait: bool) -> Response:
-        if wait and (hold := self._holds.get(turbo_hash)):
+        if wait and (hold := self._holds.get(turbo_hash)) is not None:
             self._held[turbo_hash] = None
             try:
                 await hold.wait()

@@ -27,6 +27,7 @@ def lead(settings: "Settings", request: "Request", *, json: str = "", events: st
         code = trio.run(main_job.run, settings, request, board)
     except MeshError as error:
         code = int(error.exit_code)
+        board.failed(str(error))
         raise
     finally:
         board.close(code)

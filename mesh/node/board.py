@@ -55,6 +55,10 @@ class Board:
         """Show it."""
         self._reporter.log(task, data)
 
+    def failed(self, reason: str) -> None:
+        """The run could not begin: `--json` has the reason, and it is for the caller to tell the person."""
+        self.summary.apply(Notice(reason), self._t_ms())
+
     async def tick(self) -> None:
         """Keep what is shown in time, until cancelled."""
         while True:

@@ -500,9 +500,9 @@ class Leader:
             effects.append(Send(node, Ended(self.epoch, verdict)))
         return [*effects, Tell(news.RunEnded(verdict)), End(verdict, reason)]
 
-    def deadline(self, now: Instant) -> Instant | None:
+    def deadline(self) -> Instant | None:
         """When the market or the ledger next wants a look."""
-        times = [time for time in (self.market.deadline(now), self.recorder.deadline()) if time is not None]
+        times = [time for time in (self.market.deadline(), self.recorder.deadline()) if time is not None]
         return min(times, default=None)
 
 

@@ -128,6 +128,8 @@ class Market:
     left: int = 0
     """Tasks that are not done."""
     last_join: Instant | None = None
+    looked_at: Instant = Instant(-1)
+    """When awards were given out last: what had become possible by then has been done."""
 
     # --- tasks ---------------------------------------------------------------------------------------
 
@@ -264,6 +266,7 @@ class Market:
 
     def clear(self, now: Instant) -> list[tuple[TaskState, Agent]]:
         """Give out what can be given now: (task, agent) in the order of the awards."""
+        self.looked_at = now
         bidders = [a for a in self.agents.values() if a.slots > 0 and (a.node != self.main or self.main_slots > 0)]
         awards = self._clear_among(bidders, now)
         if self.for_main and self.main_takes(now):
@@ -338,16 +341,17 @@ class Market:
         states = [self.tasks[task] for _, _, task in self.for_main]
         return [state for state in states if state.phase is Phase.READY and not self.able(state, main)]
 
-    def deadline(self, now: Instant) -> Instant | None:
-        """When what waits for an agent falls to the main job, or is given up."""
+    def deadline(self) -> Instant | None:
+        """When what waits for an agent falls to the main job, or is given up; None where it has."""
         times: list[Instant] = []
         if self.ready:
             first = self.tasks[self.ready[0][2]]
-            times += [self._decides_by(first, agent) for agent in self.others() if self._undecided(first, agent, now)]
+            undecided = [agent for agent in self.others() if self._undecided(first, agent, self.looked_at)]
+            times += [self._decides_by(first, agent) for agent in undecided]
         if self.for_main:
             begins = self.main_begins()
-            times += [time for time in (begins, after(begins, GIVE_UP_MS)) if now < time]
-        return min(times, default=None)
+            times += [begins, after(begins, GIVE_UP_MS)]
+        return min((time for time in times if self.looked_at < time), default=None)
 
     def _award(self, state: TaskState, agent: Agent, now: Instant) -> None:
         state.phase = Phase.AWARDED

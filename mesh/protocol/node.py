@@ -137,13 +137,14 @@ class Node:
         return done
 
     def deadline(self, now: Instant) -> Instant | None:
-        """When `Tick` is due, if nothing else happens."""
+        """When `Tick` is due, if nothing else happens; what is overdue is due now."""
         if self._ended:
             return None
         times = [self.membership.deadline(), *self._retry_at.values(), self._leaves_at(), self._amend_at]
         if self.leader is not None:
-            times.append(self.leader.deadline(now))
-        return min((time for time in times if time is not None), default=None)
+            times.append(self.leader.deadline())
+        due = min((time for time in times if time is not None), default=None)
+        return None if due is None else max(due, now)
 
     def _route(self, event: ev.Event, now: Instant) -> list[fx.Effect]:
         match event:
@@ -305,7 +306,7 @@ class Node:
         effects: list[fx.Effect] = []
         if self.leader is not None:
             effects += self.leader.lost(change.node, change.reason, now, lost=change.standing == "dead")
-        elif change.node == self.main:
+        elif change.node == self.main and self._over is None:
             effects += self._main_is_gone(change.reason, now)
         return effects
 
@@ -314,7 +315,8 @@ class Node:
         self.worker.drop_waiting()
         running = len(self.worker.jobs)
         wait_s = min(self.config.wait_ms, AFTER_LOSS_MS) // 1000
-        text = f"the main job is gone: {reason}; {running} running tasks are finished, then this agent waits {wait_s} s for it and leaves"
+        tasks = f"{running} running task{'s' if running != 1 else ''}"
+        text = f"the main job is gone: {reason}; this agent finishes {tasks}, waits {wait_s} s for it to come back, and leaves"
         return [fx.Tell(news.Notice(text))]
 
     def _name(self, node: NodeId) -> str:

@@ -116,7 +116,9 @@ def closing_lines(summary: Summary, exit_code: int) -> Iterator[str]:
     if failures := summary.failures():
         yield f"dte: failed: {', '.join(words.one_line(end.task) for end in failures)}"
     if not progress.total:
-        yield f"dte: {_ending(exit_code)}; no tasks were run"
+        # What could not even begin is told by its reason alone.
+        if exit_code not in (Exit.USAGE, Exit.MESH):
+            yield f"dte: {_ending(exit_code)}; no tasks were run"
         return
     counts = Counter(_outcome(end) for end in summary.ends())
     counts["not finished"] = progress.total - progress.done

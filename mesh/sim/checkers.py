@@ -23,6 +23,7 @@ class Checkers:
         self.seqs: list[int] = []
         self.verdicts: list[news.Verdict] = []
         self.added: dict[TaskId, None] = {}
+        self.delivered: dict[TaskId, None] = {}
 
     def problem(self, text: str) -> None:
         """Something that must not be."""
@@ -43,7 +44,10 @@ class Checkers:
                 self.open_awards[task] = (agent, attempt)
             case news.TaskRequeued(task):
                 self.status.pop(task, None)
+                self.delivered.pop(task, None)
                 self.open_awards.pop(task, None)
+            case news.TaskDelivered(task):
+                self.delivered[task] = None
             case news.TaskEnded(task=task, status=status):
                 if task in self.status:
                     self.problem(f"{task} ended twice")
@@ -55,6 +59,13 @@ class Checkers:
                 self.verdicts.append(verdict)
             case _:
                 pass
+
+    def together(self, agent: str, slots: int, tasks: list[Task]) -> None:
+        """What runs on one agent at one time fits into its slots, and a task that tolerates no neighbour has none."""
+        if sum(min(task.resources.cpu, slots) for task in tasks) > slots:
+            self.problem(f"{agent} has {slots} slots and runs {', '.join(task.id for task in tasks)}")
+        if len(tasks) > 1 and any(task.whole_agent for task in tasks):
+            self.problem(f"{agent} runs {', '.join(task.id for task in tasks)}, of which one tolerates no neighbour")
 
     def executing(self, agent: str, task: Task, needs: tuple[fx.Need, ...], *, shared: bool) -> None:
         """A task starts only after all it depends on has succeeded, and with every output that there is."""
@@ -84,6 +95,12 @@ class Checkers:
         failed = any(
             status != "success" and not self.graph.tasks[task].allow_failure for task, status in self.status.items()
         )
+        if verdict in ("success", "failure"):
+            absent = [
+                task for task, status in self.status.items() if status == "success" and task not in self.delivered
+            ]
+            if absent:
+                self.problem(f"the verdict came before these were on the main job: {absent[:5]}")
         if verdict == "success" and failed:
             self.problem("a false green")
         if verdict == "failure" and not failed:

@@ -320,6 +320,8 @@ class Cluster:
         self.executions += 1
         machine.running[task] = attempt
         self.checkers.executing(machine.node.config.name, self.graph.tasks[task], needs, shared=at == self.main)
+        neighbours = [self.graph.tasks[other] for other in machine.running]
+        self.checkers.together(machine.node.config.name, machine.node.config.slots, neighbours)
         started = self.now
         self._later(1, 5, lambda: self._happen(at, ev.TaskRunning(task, attempt)))
         took = 6 + duration_ms(self.dice)

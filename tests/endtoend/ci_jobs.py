@@ -145,6 +145,8 @@ def start_job(
     secret = told | ({"agent": str(number)} if number else {})
     steps = [step for step in ci.steps(file, job, secret) if step.name not in ("Install dte", *skip)]
     outside = {name: value for name, value in site.environ(machine).items() if name not in ("DTE_SECRET", "DTE_RUN_ID")}
+    # Nothing is to be installed: npm need not ask anybody.
+    outside |= {"NPM_CONFIG_OFFLINE": "true", "NPM_CONFIG_AUDIT": "false", "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
     outside |= ci.environ(temporary, number, base) | more
     for step in steps[:-1]:
         done = subprocess.run(

@@ -1,15 +1,15 @@
 """One site for each test, gone when the test is over."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.endtoend.mesh_under_test import Site
+from tests.endtoend.mesh_under_test import MakeSite, Site
 
 
 @pytest.fixture
-def site_of(tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], Site]]:
+def site_of(tmp_path: Path) -> Iterator[MakeSite]:
     """Make a site from the files of a workspace."""
     sites: list[Site] = []
 

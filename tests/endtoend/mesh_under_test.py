@@ -126,9 +126,7 @@ class Running:
 
     def happens(self, kind: str, count: int = 1) -> None:
         """Wait until `--events` has told `count` events of that kind."""
-        until(
-            f"{count} {kind} events", lambda: len(self.events(kind)) >= count or self.process.poll() is not None
-        )
+        until(f"{count} {kind} events", lambda: len(self.events(kind)) >= count or self.process.poll() is not None)
         assert len(self.events(kind)) >= count, f"{self.name} has ended before"
 
     @property
@@ -249,7 +247,13 @@ class Site:
             print(f"----- {running.name}: exit code {code}\n{running.text[-6_000:]}")
 
 
-def dte(*arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+MakeSite = Callable[[Mapping[str, str]], Site]
+"""What the fixture `site_of` is."""
+
+
+def dte(
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `dte ARGUMENTS` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "mesh", *arguments],
@@ -286,7 +290,7 @@ def make_repository(root: Path, files: Mapping[str, str]) -> None:
     write_files(root, files)
     git(root, "init", "--quiet", "--initial-branch=main")
     git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message=all")
+    git(root, "commit", "--quiet", "--allow-empty", "--message=all")
 
 
 def tree(root: Path) -> dict[str, tuple[str, int, bytes]]:

@@ -1,11 +1,7 @@
 """A second run does only what has changed, wherever the first one did it."""
 
-from collections.abc import Callable, Mapping
-
-from tests.endtoend.mesh_under_test import Machine, Running, Site, git, tree
+from tests.endtoend.mesh_under_test import Machine, MakeSite, Running, Site, git, tree
 from tests.endtoend.workspaces import toml
-
-MakeSite = Callable[[Mapping[str, str]], Site]
 
 COUNTED = 'command = "echo $DTE_TASK >> $SITE/ran; mkdir -p out; cat {inputs} > out/{name}"\noutputs = ["out/{name}"]'
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.endtoend.mesh_under_test import Machine, Site
+from tests.endtoend.mesh_under_test import Machine, MakeSite, Site
 from tests.endtoend.workspaces import toml
 
 MakeSite = Callable[[Mapping[str, str]], Site]

@@ -2,14 +2,11 @@
 
 import secrets
 import signal
-from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.endtoend.mesh_under_test import Site, completions, dte, processes_with, until
+from tests.endtoend.mesh_under_test import MakeSite, completions, dte, processes_with, until
 from tests.endtoend.workspaces import toml, wait_for
-
-MakeSite = Callable[[Mapping[str, str]], Site]
 
 PAUSES = toml(**{f"t{number}": 'command = "sleep 0.3"\ncache = false' for number in range(12)})
 ALL = [f"t{number}" for number in range(12)]
@@ -73,7 +70,7 @@ def test_when_main_is_killed_agents_finish_what_runs_and_leave(site_of: MakeSite
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_to_main_ends_every_task_on_every_agent(site_of: MakeSite, number: signal.Signals, code: int) -> None:
     mark = secrets.token_hex(8)
-    tasks = {name: f"command = '''{STUBBORN}'''" for name in ("a", "b", "c", "d")}
+    tasks = dict.fromkeys(("a", "b", "c", "d"), f"command = '''{STUBBORN}'''")
     site = site_of(toml(defaults=f'env = {{ TASK_MARK = "{mark}" }}', **tasks))
     main = site.main("a", "b", "c", "d", "--agent-wait", "60s")
     agents = site.agents(2)
@@ -89,6 +86,7 @@ def test_a_signal_to_main_ends_every_task_on_every_agent(site_of: MakeSite, numb
     assert f"{number.name}: ending every task" in main.text
     assert f"stopped by a signal (exit code {code})" in main.text
     assert all("the run is over: cancelled" in agent.text for agent in agents)
+    assert not any("is gone" in agent.text for agent in agents)
     assert dte("verify", str(main.ledger)).returncode == 0
 
 
@@ -118,4 +116,3 @@ def test_a_second_signal_does_not_wait(site_of: MakeSite) -> None:
     assert main.ended() == 130
     site.is_quiet()
     assert main.json["verdict"] == "cancelled"
-

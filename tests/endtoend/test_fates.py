@@ -1,12 +1,9 @@
 """What becomes of tasks that do not simply succeed, as a person and as programs see it."""
 
 import secrets
-from collections.abc import Callable, Mapping
 
-from tests.endtoend.mesh_under_test import Site, completions, dte, processes_with
+from tests.endtoend.mesh_under_test import MakeSite, completions, dte, processes_with
 from tests.endtoend.workspaces import toml
-
-MakeSite = Callable[[Mapping[str, str]], Site]
 
 
 def test_a_failing_task_fails_the_run_and_its_log_is_the_last_thing_one_reads(site_of: MakeSite) -> None:

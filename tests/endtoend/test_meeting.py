@@ -1,14 +1,11 @@
 """Who finds whom, in which order, and what both sides say where they do not."""
 
 import socket
-from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.endtoend.mesh_under_test import Site, free_port, until
+from tests.endtoend.mesh_under_test import MakeSite, Site, free_port, until
 from tests.endtoend.workspaces import toml, wait_for
-
-MakeSite = Callable[[Mapping[str, str]], Site]
 
 FEW = toml(**{f"t{number}": f'command = "sleep 0.2; echo t{number}"\ncache = false' for number in range(6)})
 HELD = toml(
@@ -122,6 +119,7 @@ def test_a_port_in_use_is_told_at_once(site_of: MakeSite, verb: str) -> None:
     assert f"cannot listen on {site.address}: another process does; choose another port" in running.text
     if verb == "run":
         assert (running.json["verdict"], running.json["exit_code"]) == ("error", 2)
+        assert [notice for notice in running.json["notices"] if "another process does" in notice] != []
 
 
 def test_a_peer_that_is_not_there_is_told_and_waited_for_only_so_long(site_of: MakeSite) -> None:

@@ -1,14 +1,11 @@
 """The whole promise at once: a graph with outputs over several machines leaves on main what one machine would have made."""
 
 import signal
-from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.endtoend.mesh_under_test import Running, Site, completions, dte, tree, until
+from tests.endtoend.mesh_under_test import MakeSite, Running, Site, completions, dte, tree, until
 from tests.endtoend.workspaces import layered, names
-
-MakeSite = Callable[[Mapping[str, str]], Site]
 
 
 def one_machine(site: Site, files: dict[str, str]) -> dict[str, tuple[str, int, bytes]]:

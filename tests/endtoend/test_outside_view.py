@@ -3,13 +3,10 @@
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.endtoend.mesh_under_test import Running, Site, dte
+from tests.endtoend.mesh_under_test import MakeSite, Running, Site, dte
 from tests.endtoend.workspaces import toml, wait_for
-
-MakeSite = Callable[[Mapping[str, str]], Site]
 
 FILES = toml(
     made='command = "mkdir -p out && seq 100000 > out/made"\noutputs = ["out/made"]',

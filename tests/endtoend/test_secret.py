@@ -1,12 +1,9 @@
 """The run's secret is in the environment of the nodes, and nowhere else."""
 
 import sys
-from collections.abc import Callable, Mapping
 
-from tests.endtoend.mesh_under_test import Site
+from tests.endtoend.mesh_under_test import MakeSite
 from tests.endtoend.workspaces import toml, wait_for
-
-MakeSite = Callable[[Mapping[str, str]], Site]
 
 SHOWN = """command = '''env; cat /proc/self/environ | tr "\\\\0" "\\\\n"; mkdir -p out; env > out/$DTE_TASK'''"""
 

@@ -26,7 +26,7 @@ FACTS = {"commit": "c0ffee", "os": "linux", "arch": "x86_64"}
 KEYS = {name: NodeKey.from_seed(hashlib.sha256(name.encode()).digest()) for name in ("main", "a1", "a2", "liar")}
 CHAINS = {name: AUTHORITY.issue(key, name).chain_der for name, key in KEYS.items()}
 BEGAN_MS = 1_700_000_000_000
-CALM_STEPS_MAX = 20_000
+CALM_STEPS_MAX = 3_000
 
 
 def blob_of(data):
@@ -42,7 +42,9 @@ class Machine:
     inboxes: dict = field(default_factory=dict)
     """By the name of the peer: what is on its way over the link from there, in order."""
     linked: dict = field(default_factory=dict)
-    """Peers with a link, as the network knows it."""
+    """Number of the link to each peer, as the network knows it."""
+    seen: dict = field(default_factory=dict)
+    """The same, as this node knows it: what it says over a link that is gone already is lost."""
     work: list = field(default_factory=list)
     """Effects that are not answered yet."""
     running: dict = field(default_factory=dict)
@@ -56,9 +58,9 @@ class Machine:
 
 
 class World:
-    """`main`, some agents, and, where `liar` is given, a member that is driven from outside."""
+    """`main` and some agents. A member that is no node of this world, the liar, can be linked to them and speak through `inject`."""
 
-    def __init__(self, graphs, *, agents=("a1", "a2"), shared=(), liar=False, main_slots=0):
+    def __init__(self, graphs, *, agents=("a1", "a2"), shared=(), main_slots=0):
         self.now = Instant(0)
         self.graphs = list(graphs)
         self.blobs = {blob_of(graph.encode()).digest: graph.encode() for graph in self.graphs}
@@ -67,7 +69,7 @@ class World:
         self.outputs = {}
         """Who has the outputs of what, by digest."""
         self.machines = {}
-        self.liar = liar
+        self.links = 0
         self.stopped = False
         for name in ("main", *agents):
             config = Config(
@@ -99,14 +101,15 @@ class World:
 
     def connect(self, one, other):
         """A link, new or in place of the one that stands: what was on its way over the old one is lost."""
+        self.links += 1
         for here, there in ((one, other), (other, one)):
             machine = self.machines.get(here)
             if machine is not None:
                 queue = machine.inboxes.setdefault(there, deque())
                 while queue and isinstance(queue[-1], bytes):
                     queue.pop()
-                queue.append(ev.LinkUp(KEYS[there].node_id, "10.0.0.1", CHAINS[there][0]))
-                machine.linked[there] = None
+                queue.append((self.links, ev.LinkUp(KEYS[there].node_id, "10.0.0.1", CHAINS[there][0])))
+                machine.linked[there] = self.links
 
     def cut(self, one, other, *, arrives=0):
         """The link breaks; of what was on its way each side still gets `arrives` frames."""
@@ -119,12 +122,12 @@ class World:
                 while frames > arrives and isinstance(queue[-1], bytes):
                     queue.pop()
                     frames -= 1
-                queue.append(ev.LinkDown(KEYS[there].node_id, "cut"))
+                queue.append((0, ev.LinkDown(KEYS[there].node_id, "cut")))
 
     def send(self, machine, peer, message):
         there = self.names[peer]
         other = self.machines.get(there)
-        if there in machine.linked and other is not None and machine.name in other.linked:
+        if there in machine.linked and machine.seen.get(there) == machine.linked[there] and other is not None:
             other.inboxes[machine.name].append(codec.encode(message))
 
     def inject(self, to, sender, message):
@@ -134,15 +137,19 @@ class World:
 
     def waiting(self):
         """(receiver, sender) of every queue that has something."""
-        return [(name, peer) for name, one in self.machines.items() if one.up for peer in one.inboxes if one.inboxes[peer]]
+        return [
+            (name, peer) for name, one in self.machines.items() if one.up for peer in one.inboxes if one.inboxes[peer]
+        ]
 
     def deliver(self, to, sender):
         """The next thing that comes from `sender`."""
         machine = self.machines[to]
         item = machine.inboxes[sender].popleft()
         if isinstance(item, bytes):
-            item = ev.Received(KEYS[sender].node_id, codec.decode(item))
-        self.happen(machine, item)
+            self.happen(machine, ev.Received(KEYS[sender].node_id, codec.decode(item)))
+        else:
+            machine.seen[sender], event = item
+            self.happen(machine, event)
 
     # --- the shell -----------------------------------------------------------------------------------
 
@@ -160,9 +167,9 @@ class World:
             case fx.Execute(task, attempt, needs):
                 assert task not in machine.running, f"{task} runs twice on {machine.name}"
                 machine.running[task] = attempt
-                self.checkers.executing(
-                    machine.name, machine.node.worker.tasks[task], needs, shared=self.shares(machine)
-                )
+                known = machine.node.worker.tasks
+                self.checkers.executing(machine.name, known[task], needs, shared=self.shares(machine))
+                self.checkers.together(machine.name, machine.node.config.slots, [known[one] for one in machine.running])
                 machine.work.append(effect)
             case fx.Disconnect(peer, reason):
                 assert self.names[peer] == "liar", f"{machine.name} cut {self.names[peer]} off: {reason}"
@@ -297,12 +304,32 @@ class World:
         steps = 0
         while any(machine.up for machine in self.machines.values()):
             steps += 1
-            assert steps < CALM_STEPS_MAX, "the run does not end"
+            assert steps < CALM_STEPS_MAX, f"the run does not end: {self.describe()}"
             self._drain()
             self.wait(250)
         leader = self.main.node.leader
         verdict = self.main.ended.verdict if self.main.ended is not None else None
         self.checkers.at_the_end(leader, verdict, self.ledger_files, stopped=self.stopped)
+
+    def describe(self):
+        """Where everything stands, for whoever reads a failure."""
+        leader = self.main.node.leader
+        tasks = {
+            state.task.id: (state.phase.name, self.names.get(state.agent), state.attempt, list(state.waits_for))
+            for state in leader.market.tasks.values()
+        }
+        nodes = {
+            name: (
+                one.dead,
+                one.ended,
+                list(one.linked),
+                {job.task.id: job.phase.name for job in one.node.worker.jobs.values()},
+            )
+            for name, one in self.machines.items()
+        }
+        market = leader.market
+        queues = f"ready {market.ready}, for main {market.for_main}, mutexes {market.held_mutexes}, deadline {market.deadline()}"
+        return f"{queues}, tasks {tasks}, undelivered {list(leader.undelivered)}, nodes {nodes}, work {[one.work for one in self.machines.values()]}"
 
     def _drain(self):
         busy = True

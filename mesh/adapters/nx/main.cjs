@@ -118,6 +118,7 @@ class Run {
       return { do: 'shown', id: task.id };
     }
     task.hash = result.hash || task.hash || `dte-${task.id}`;
+    record(this.nx, task);
     introduce(this.nx, task);
     let terminalOutput = result.output;
     if (result.restore) {
@@ -178,6 +179,7 @@ class Run {
         continue;
       }
       task.hash ??= `dte-${task.id}`;
+      record(this.nx, task);
       const now = Date.now();
       await this.tell(task, 'success', { code: 0, started_ms: now, ended_ms: now }, '', () => {});
     }

@@ -225,7 +225,7 @@ class MainTurboRunner:
         session = self._session
         if session.exit_code == 0 and self._complete():
             return "success", ""
-        if session.exit_code != 0 and not session.failed and self._has_run(task):
+        if session.exit_code != 0 and not session.failed and self._has_failed(task):
             return "failure", ""
         return await trio.sleep_forever()
 
@@ -241,10 +241,21 @@ class MainTurboRunner:
             for task in named
         )
 
-    def _has_run(self, task: Task) -> bool:
-        log = self._workspace / str(task.payload["log"])
+    def _has_failed(self, task: Task) -> bool:
+        """Whether it is what turbo has failed for: it has begun, and came to nothing. Of what it does not cache turbo leaves no trace, so
+        that this is to blame where nothing else is.
+        """
+        return self._came_to_nothing(task) or not (
+            task.cache or any(self._came_to_nothing(other) for other in self._session.graph.tasks.values())
+        )
+
+    def _came_to_nothing(self, task: Task) -> bool:
+        if not task.cache or self._session.visit.put(task.key) is not None:
+            return False
+        if self._session.artifacts.stored(task.key) is not None:
+            return False
         try:
-            return log.stat().st_mtime_ns >= self._began_ns
+            return (self._workspace / str(task.payload["log"])).stat().st_mtime_ns >= self._began_ns
         except OSError:
             return False
 

@@ -21,7 +21,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9._/-]+")
 _MAIN: Final = (
     "# Without a secret, as in a pull request from a fork, the main job does everything itself.",
     'if [ -z "$DTE_SECRET" ]; then',
-    "  unset DTE_PEER DTE_RENDEZVOUS",
+    "  unset DTE_PEER DTE_RENDEZVOUS DTE_LISTEN",
     'elif [ -n "$DTE_PEER" ]; then',
     '  export DTE_LISTEN="0.0.0.0:${DTE_PEER##*:}"',
     "  unset DTE_PEER",

@@ -41,7 +41,8 @@ BROKEN_MAX: Final = 9
 """So many damaged files are kept; then the last one makes room."""
 
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
-_TROUBLE: Final = (sqlite3.Error, MemoryError, OverflowError)  # the last two from lengths that a damaged page claims
+_TROUBLE: Final = (sqlite3.Error, MemoryError, OverflowError, UnicodeError)
+"""All that SQLite raises. The last three come of damage: a length that a page claims, an error that quotes what is no text."""
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SCHEMA: Final = f"""
     CREATE TABLE series (

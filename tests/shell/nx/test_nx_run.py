@@ -44,8 +44,8 @@ def distributed(main: Workspace, folder: Path, *arguments: str, agents: int = 2,
 
 
 def shown(output: str) -> list[str]:
-    """What a person reads, less what differs between two runs of nx alone: order and durations."""
-    lines = [line.rstrip() for line in output.replace("\r", "").splitlines()]
+    """What a person reads, less what differs between two runs of nx alone: order, the blank lines that depend on it, and durations."""
+    lines = filter(None, (line.rstrip() for line in output.replace("\r", "").splitlines()))
     return sorted(line for line in lines if not re.match(r"\s+(Run duration|Critical path|Recoverable time): ", line))
 
 
@@ -56,7 +56,7 @@ def test_output_files_and_exit_code_are_those_of_nx_alone(tmp_path: Path, style:
     arguments = ["run-many", "-t", "build", "test", "lint", *([f"--output-style={style}"] if style else [])]
     ran = distributed(main, tmp_path, *arguments)
     expected = alone.nx(*arguments)
-    assert (ran.exit_code, ran.stderr) == (expected.returncode, expected.stderr) == (0, "")
+    assert (ran.exit_code, ran.stderr, expected.returncode) == (0, "", 0)
     assert shown(ran.stdout) == shown(expected.stdout)
     assert main.files() == alone.files()
     assert set(ran.where.values()) == {1, 2}
@@ -69,7 +69,7 @@ def test_a_failing_test_fails_the_run_with_its_log_and_skips_what_needs_it(tmp_p
     alone = main.clone(tmp_path / "alone")
     ran = distributed(main, tmp_path, "run-many", "-t", "build", "test")
     expected = alone.nx("run-many", "-t", "build", "test")
-    assert ran.exit_code == expected.returncode == 1
+    assert ran.exit_code == expected.returncode != 0  # 1; but nx before 24 says 130 where tasks were skipped
     assert "1 test failed in p2" in ran.stdout
     assert set(ran.skipped) == {"p1:test", "p3:build", "p3:test", "p4:build", "p4:test"}
     assert ran.outcomes["p2:test"].exit_code == 7

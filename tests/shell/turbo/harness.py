@@ -29,6 +29,7 @@ from mesh.types import TaskId
 from tests.turbo_workspace import Workspace
 
 MAIN = "main"
+LIMIT_S = 300
 SETTLE_S = 5
 """How long tasks may take to be decided after the command has ended, before they count as cancelled."""
 
@@ -239,20 +240,27 @@ class Mesh:
 
 def distributed(main: Workspace, folder: Path, *arguments: str, agents: int = 2, **environment: str) -> Ran:
     """Run the command on `main`, with agents in clones of it; `environment` is the main job's alone."""
-    return over(main, [main.clone(folder / f"agent{number}") for number in range(agents)], folder, *arguments, **environment)
+    return over(
+        main, [main.clone(folder / f"agent{number}") for number in range(agents)], folder, *arguments, **environment
+    )
 
 
 def over(main: Workspace, clones: list[Workspace], folder: Path, *arguments: str, **environment: str) -> Ran:
     """The same with these clones."""
 
     async def run() -> Ran:
-        async with AsyncExitStack() as stack:
-            here = await stack.enter_async_context(node(MAIN, main, folder / "store"))
-            places = [
-                await stack.enter_async_context(node(f"agent{number}", clone, folder / f"store{number}"))
-                for number, clone in enumerate(clones)
-            ]
-            with trio.fail_after(110):
-                return await Mesh(here, places).run(*arguments, **environment)
+        return await mesh(main, clones, folder, *arguments, **environment)
 
     return trio.run(run)
+
+
+async def mesh(main: Workspace, clones: list[Workspace], folder: Path, *arguments: str, **environment: str) -> Ran:
+    """The same from within."""
+    async with AsyncExitStack() as stack:
+        here = await stack.enter_async_context(node(MAIN, main, folder / "store"))
+        places = [
+            await stack.enter_async_context(node(f"agent{number}", clone, folder / f"store{number}"))
+            for number, clone in enumerate(clones)
+        ]
+        with trio.fail_after(LIMIT_S):
+            return await Mesh(here, places).run(*arguments, **environment)

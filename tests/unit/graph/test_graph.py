@@ -68,7 +68,9 @@ def test_another_version_is_refused_with_both():
     assert caught.value.word == "version"
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"version":1}', b'{"version":1,"tasks":{}}', b'{"version":1,"tasks":[1]}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b'{"version":1}', b'{"version":1,"tasks":{}}', b'{"version":1,"tasks":[1]}']
+)
 def test_what_is_no_graph_is_malformed(data):
     with pytest.raises(RemoteError) as caught:
         Graph.decode(data)

@@ -262,7 +262,7 @@ def test_an_agent_that_has_lost_its_main_job_finishes_what_runs_and_then_waits_f
     agent.unlink("main")
     agent.wait(10 * 60_000)
     assert agent.end is None
-    assert any("1 running tasks are finished" in notice for notice in agent.notices)
+    assert any("finishes 1 running task," in notice for notice in agent.notices)
     agent.finished("a")
     agent.wait(1)
     assert agent.executed == [("a", 1)]

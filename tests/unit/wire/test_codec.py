@@ -77,7 +77,15 @@ def test_a_field_of_a_hello_is_what_it_must_be(field, good, bad):
 
 @pytest.mark.parametrize(
     "digest",
-    ["", "md5:0a", "sha256:", "sha256:" + "0A" * 32, "sha256:" + "0a" * 31, "sha256:" + "0a" * 33, "sha256:../../../etc"],
+    [
+        "",
+        "md5:0a",
+        "sha256:",
+        "sha256:" + "0A" * 32,
+        "sha256:" + "0a" * 31,
+        "sha256:" + "0a" * 33,
+        "sha256:../../../etc",
+    ],
 )
 def test_a_blob_is_named_by_a_whole_digest_and_by_nothing_else(digest):
     refused({"type": "announce", "epoch": 1, "closed": True, "graphs": [{"digest": digest, "size": 1}]})

@@ -1,6 +1,8 @@
 """Samples in SQLite: what is kept, what is forgotten, and that no file and no disk ends a run."""
 
+import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -107,6 +109,8 @@ def test_where_there_are_too_many_tasks_those_of_longest_ago_go(path: Path) -> N
     with opened(path, series_max=5) as history:
         history.record([sample(ago, task=f"t{ago}") for ago in range(9)])
         assert sorted({each.task for each in history.samples()}) == [f"t{ago}" for ago in range(5)]
+    with closing(sqlite3.connect(path)) as plain:  # nothing is left that a later series might be given
+        assert plain.execute("SELECT count(*) FROM samples").fetchone() == (5,)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_several_processes_may_record_at_once(path: Path) -> None:
 
 
 def broken(path: Path) -> list[str]:
-    return sorted(file.name for file in path.parent.iterdir() if ".broken-" in file.name)
+    return sorted(file.name for file in path.parent.iterdir() if re.search(r"\.broken-\d+$", file.name))
 
 
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path: Path) -> None:
@@ -316,6 +320,55 @@ def test_two_that_find_the_same_damage_set_it_aside_once(path: Path) -> None:
         assert "is damaged; it is now" in first.notice
         assert second.notice == ""
     assert broken(path) == [f"{FILE_NAME}.broken-1"]
+
+
+@pytest.fixture
+def read_only(path: Path) -> Iterator[Path]:
+    """A history in a directory that nobody may write."""
+    with opened(path) as history:
+        history.record([sample(1)])
+    path.parent.chmod(0o555)
+    # Root may write anywhere that is not mounted otherwise.
+    mounts = (["mount", "--bind"], ["mount", "-o", "remount,bind,ro"]) if os.getuid() == 0 else ()
+    for mount, where in zip(mounts, ([path.parent, path.parent], [path.parent]), strict=False):
+        if subprocess.run([*mount, *where], capture_output=True, check=False).returncode != 0:
+            pytest.skip("root without the right to mount")
+    yield path
+    if mounts:
+        subprocess.run(["umount", path.parent], check=True)
+    path.parent.chmod(0o755)
+
+
+def test_where_nothing_may_be_written_it_is_read(read_only: Path) -> None:
+    with opened(read_only) as history:
+        assert history.samples() == [sample(1)]
+        assert history.estimates("w", [BUILD], "m")[BUILD].samples == 1
+        history.record([sample(2)])
+        assert history.samples() == [sample(1)]
+        assert "can only be read" in history.notice
+        assert "what this run learns is not kept" in history.notice
+        assert not history.keeps
+    assert [file.name for file in read_only.parent.iterdir()] == [FILE_NAME]
+
+
+def test_where_nothing_may_be_written_there_may_be_no_history_yet(read_only: Path) -> None:
+    with opened(read_only.with_name("other.sqlite3")) as history:
+        history.record([sample(2)])
+        assert history.samples() == [sample(2)]
+        assert "cannot be used" in history.notice
+
+
+def test_a_full_disk_costs_the_samples_and_not_the_file(path: Path) -> None:
+    with opened(path) as history:
+        history.record([sample(1)])
+        history._connection.execute("PRAGMA max_page_count = 8")
+        history.record([sample(task=f"{number:0500}") for number in range(200)])
+        assert "could not be used (database or disk is full)" in history.notice
+        assert history.samples() == [sample(1)]
+    with opened(path) as history:
+        history.record([sample(task="fits again")])
+        assert len(history.samples()) == 2
+        assert history.notice == ""
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -101,7 +101,9 @@ def test_too_many_tasks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         decode(file(workspaces={"w": {str(n): {"m": {}} for n in range(3)}}), "f")
 
 
-json = st.recursive(st.none() | st.integers() | names, lambda inner: st.lists(inner) | st.dictionaries(names, inner))
+json = st.recursive(
+    st.none() | st.integers(-(2**63), 2**63 - 1) | names, lambda inner: st.lists(inner) | st.dictionaries(names, inner)
+)
 
 
 @settings(deadline=None)
