@@ -20,7 +20,7 @@ from mesh.protocol.events import Delivered, Undelivered
 from mesh.protocol.market import Agent, Market, Phase, TaskState
 from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
-from mesh.types import Blob, Epoch, Instant, NodeId, Seq, TaskId, UnixMs
+from mesh.types import Blob, Epoch, Instant, NodeId, Seq, TaskId
 from mesh.wire.messages import (
     Announce,
     Award,
@@ -402,26 +402,7 @@ class Leader:
         effects: list[Effect] = []
         if state.agent is not None:
             effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
-        done = Completion(
-            run_id=self.recorder.run_id,
-            task=state.task.id,
-            key=state.task.key,
-            status=status,
-            exit_code=1 if status == "failure" else 0,
-            epoch=self.epoch,
-            seq=Seq(0),
-            attempt=max(1, state.attempt),
-            name="main",
-            outputs=None,
-            log=None,
-            started_ms=UnixMs(0),
-            ended_ms=UnixMs(0),
-            max_rss_bytes=0,
-            cache="none",
-            deps=state.task.deps,
-            problem=problem,
-            allowed_to_fail=state.task.allow_failure,
-        )
+        done = self.recorder.decided(state.task, status, problem, self.epoch, max(1, state.attempt))
         return [*effects, *self._record(state, done, done.seal(self.recorder.key), (), now, in_place=True)]
 
     # --- delivery ------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Final
 
+from mesh.graph import Task
 from mesh.identity.keys import NodeKey
 from mesh.ledger import statements
+from mesh.ledger.completion import Completion, Status
 from mesh.ledger.ledger import Ledger
 from mesh.protocol.effects import Effect, Tell, WriteLedger
 from mesh.protocol.news import CheckpointMade, Verdict
-from mesh.types import Blob, Instant, NodeId, after
+from mesh.types import Blob, Epoch, Instant, NodeId, Seq, UnixMs, after
 
 CHECKPOINT_MS: Final = 200
 
@@ -48,6 +50,27 @@ class Recorder:
     def graph(self, blob: Blob, tasks: int, now: Instant) -> None:
         """What is to be done."""
         self.append(statements.GraphLeaf(self.run_id, blob.digest, tasks).seal(self.key), now)
+
+    def decided(self, task: Task, status: Status, problem: str, epoch: Epoch, attempt: int) -> Completion:
+        """How a task ended that nobody ran: the leader's own word."""
+        return Completion(
+            run_id=self.run_id,
+            task=task.id,
+            key=task.key,
+            status=status,
+            exit_code=1 if status == "failure" else 0,
+            epoch=epoch,
+            seq=Seq(0),
+            attempt=attempt,
+            name="main",
+            outputs=None,
+            log=None,
+            started_ms=UnixMs(0),
+            ended_ms=UnixMs(0),
+            deps=task.deps,
+            problem=problem,
+            allowed_to_fail=task.allow_failure,
+        )
 
     def verdict(self, verdict: Verdict, exit_code: int, now: Instant) -> None:
         """How it ended."""

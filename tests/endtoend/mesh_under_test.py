@@ -293,7 +293,10 @@ def make_repository(root: Path, files: Mapping[str, str]) -> None:
     git(root, "commit", "--quiet", "--allow-empty", "--message=all")
 
 
-def tree(root: Path) -> dict[str, tuple[str, int, bytes]]:
+Tree = dict[str, tuple[str, int, bytes]]
+
+
+def tree(root: Path) -> Tree:
     """What is below `root`, but for git's own: path → kind, executable bits, content or target."""
     return dict(_tree(root))
 

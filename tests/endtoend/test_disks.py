@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import pytest
 from tests.endtoend.mesh_under_test import Machine, MakeSite, Site
 from tests.endtoend.workspaces import toml
 
-MakeSite = Callable[[Mapping[str, str]], Site]
 Mount = Callable[..., Path]
 
 ONE = toml(t='command = "echo done"')

@@ -113,10 +113,8 @@ def test_an_nx_workspace_is_told_task_by_task_and_nothing_is_run(site_of: MakeSi
             ),
             "ok: continuous: p0:serve and 3 more: started beside the tasks that need it, and stopped after them",
             "ok: with an agent of its own while it runs: p0:alone and 3 more (`parallelism: false`)",
-            "warn: p0:wide and 3 more: its outputs packages/p0 are not ignored by git, so they count as inputs of tasks"
-            " — add them to .gitignore",
-            "warn: p0:wide and 3 more: its outputs packages/p0 are in git's keeping, and are replaced whenever the task runs"
-            " — take them out of the outputs, or out of git (git rm --cached)",
+            "warn: p0:wide and 3 more: its outputs packages/p0 are not ignored by git, so they count as inputs of tasks — add them to .gitignore",
+            "warn: p0:wide and 3 more: its outputs packages/p0 are in git's keeping, and are replaced whenever the task runs — take them out of the outputs, or out of git (git rm --cached)",
         ]
     )
     assert doctor("build") == (0, ["ok: nx: agents can run 4 of 4 tasks"])

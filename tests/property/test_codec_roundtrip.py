@@ -1,7 +1,7 @@
 """The codec for every message there could be: what is said is understood, and what is no message is refused by its word and never by accident."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import RemoteError
@@ -27,6 +27,7 @@ def test_fields_of_a_later_version_change_nothing(message, extra):
 
 
 @pytest.mark.parametrize("kind", sorted(BY_TYPE))
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_value_in_any_field_is_read_or_refused_by_its_word(kind, data):
     value = data.draw(BY_TYPE[kind]).to_json()
@@ -36,6 +37,7 @@ def test_any_value_in_any_field_is_read_or_refused_by_its_word(kind, data):
 
 
 @pytest.mark.parametrize("kind", sorted(BY_TYPE))
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_value_deep_inside_a_message_is_read_or_refused_by_its_word(kind, data):
     value = data.draw(BY_TYPE[kind]).to_json()

@@ -36,7 +36,7 @@ def readme_tasks() -> str:
 
 
 def workspace() -> dict[str, str]:
-    files = {"dte.toml": readme_tasks(), ".gitignore": "dist/\nDIR\nFILE\nEVENTS\n"}
+    files = {"dte.toml": readme_tasks(), ".gitignore": "dist/\nDIR\nFILE\nEVENTS\ntimings.json\n"}
     for name in ("a", "b"):
         files |= {f"packages/{name}/{path}": text for path, text in (("package.toml", ""), ("Makefile", MAKEFILE))}
         files[f"packages/{name}/src/input"] = f"{name}\n"
@@ -72,7 +72,14 @@ class NxSite(Site):
 
 
 def replacements(site: Site) -> dict[str, str]:
-    return {"0.0.0.0:7946": site.address, "MAIN:7946": site.address, "...": site.secret}
+    """What stands in the documents for what the reader has."""
+    return {
+        "0.0.0.0:7946": site.address,
+        "MAIN:7946": site.address,
+        "main.internal:7946": site.address,
+        "/mnt/shared/dte": str(site.root / "shared"),
+        "...": site.secret,
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in TRANSCRIPTS if name != "nx"])

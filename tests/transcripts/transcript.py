@@ -18,6 +18,10 @@ from pathlib import Path
 
 from tests.endtoend.mesh_under_test import LIMIT_S, Machine, Site
 
+_AGENTS = {"DTE_LISTEN": "127.0.0.1:0"}
+"""Documents speak of real machines; these are all on one, and nobody else is to reach them."""
+_MAIN = {"DTE_AGENT_WAIT": "60s"}
+"""However busy this machine is, its agents are waited for."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _COMMAND = re.compile(r"(?P<machine>[a-z0-9-]*)\$ (?P<command>.*)")
 
@@ -54,7 +58,9 @@ def play(steps: list[Step], site: Site, replacements: dict[str, str]) -> None:
     exported: dict[str, str] = {}
     for step in steps:
         name = step.machine or "main"
-        machine = machines.setdefault(name, site.machine(name)) if name not in machines else machines[name]
+        if name not in machines:
+            machines[name] = site.machine(name)
+        machine = machines[name]
         if step.command.startswith("export "):
             variable, _, value = step.command.removeprefix("export ").partition("=")
             exported[variable] = replacements.get(value, value)
@@ -77,7 +83,7 @@ def _start(
     return subprocess.Popen(
         ["/bin/sh", "-c", command],
         cwd=machine.workspace,
-        env={**site.environ(machine), **exported},
+        env={**site.environ(machine), **(_AGENTS if step.machine else _MAIN), **exported},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

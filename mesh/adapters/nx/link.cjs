@@ -46,12 +46,6 @@ function introduce(nx, task) {
   nx.maybe('hasher/hash-task').getTaskDetails?.()?.recordTaskDetails([{ hash: task.hash, project, target, configuration }]);
 }
 
-/** Tell nx's database of a hash that nx did not compute in this process: its tables of results and of runs refer to the one of hashes. */
-function record(nx, task) {
-  const { project, target, configuration } = task.target;
-  nx.maybe('hasher/hash-task').getTaskDetails?.()?.recordTaskDetails([{ hash: task.hash, project, target, configuration }]);
-}
-
 /**
  * Bring the outputs of `task` into the workspace: from nx's local cache, or through dte's loopback cache. Returns what nx knows of the result,
  * or null where neither has it.

@@ -118,7 +118,6 @@ class Run {
       return { do: 'shown', id: task.id };
     }
     task.hash = result.hash || task.hash || `dte-${task.id}`;
-    record(this.nx, task);
     introduce(this.nx, task);
     let terminalOutput = result.output;
     if (result.restore) {
@@ -179,7 +178,7 @@ class Run {
         continue;
       }
       task.hash ??= `dte-${task.id}`;
-      record(this.nx, task);
+      introduce(this.nx, task);
       const now = Date.now();
       await this.tell(task, 'success', { code: 0, started_ms: now, ended_ms: now }, '', () => {});
     }

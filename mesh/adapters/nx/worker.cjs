@@ -11,7 +11,7 @@ const { createRequire } = require('node:module');
 const net = require('node:net');
 const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
-const { internals, link, record, restore } = require('./link.cjs');
+const { internals, introduce, link, restore } = require('./link.cjs');
 
 const GRACE_MS = 2000;
 
@@ -33,7 +33,7 @@ const requests = {
 
   async restore({ plan, id, name }) {
     const task = { ...plans.get(plan).tasks[id], hash: name };
-    record(nx, task);
+    introduce(nx, task);
     const result = await restore(nx, cache, task);
     return { restored: result !== null && result.code === 0 };
   },

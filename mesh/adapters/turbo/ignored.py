@@ -16,7 +16,7 @@ def not_ignored(workspace: Path, places: Mapping[str, Sequence[str]]) -> dict[st
         return {}
     try:
         done = subprocess.run(
-            ("git", "check-ignore", "--no-index", "-z", "--stdin"),
+            ("git", "check-ignore", "-z", "--stdin"),
             cwd=workspace,
             input="\0".join(asked).encode(errors="surrogateescape") + b"\0",
             capture_output=True,

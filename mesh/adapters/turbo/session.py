@@ -104,6 +104,8 @@ class TurboSession:
         self.url: Final = f"{loopback.url}/{visit.name}"
         self.failed: Final[dict[TaskId, None]] = {}
         """Tasks that failed on an agent, and which turbo has been left to run itself."""
+        self.given: Final[dict[TaskId, None]] = {}
+        """Tasks whose result turbo could take from an agent."""
         self.visit: Final = visit
         self.artifacts: Final = loopback.artifacts
         self.ended = trio.Event()
@@ -135,13 +137,21 @@ class TurboSession:
         if status == "success" and artifact is not None and self.artifacts.stored(task.key) is None:
             self.artifacts.offer(task.key, artifact)
             self.visit.publish(task.key)
+            self.given[task_id] = None
         if status == "failure" and not self.ended.is_set():
             self.failed[task_id] = None
         self.visit.release(task.key)
 
     def recovered(self) -> tuple[TaskId, ...]:
         """Tasks that failed on an agent, and that turbo then ran here without failing: their results are not to be relied on."""
-        return tuple(task for task in self.failed if self.visit.put(self.graph.tasks[task].key) is not None)
+        return self._put_of(self.failed)
+
+    def not_taken(self) -> tuple[TaskId, ...]:
+        """Tasks that an agent has done, and that turbo ran again all the same: it did not like the artifact, or its signature."""
+        return self._put_of(self.given)
+
+    def _put_of(self, tasks: Iterable[TaskId]) -> tuple[TaskId, ...]:
+        return tuple(task for task in tasks if self.visit.put(self.graph.tasks[task].key) is not None)
 
     def command_ended(self, exit_code: int) -> None:
         """The user's command is over."""

@@ -64,6 +64,7 @@ class Ran:
     cannot: dict[str, dict[TaskId, str]]
     handed: list[str]
     recovered: tuple[TaskId, ...]
+    not_taken: tuple[TaskId, ...]
     trailing_ms: int
     """From the end of an agent's last task to that of the command."""
 
@@ -113,7 +114,7 @@ class Mesh:
         if planned.objection:
             plain = {name: value for name, value in environ.items() if not name.startswith("DTE_")}
             code, stdout, stderr = await self._command(argv, plain)
-            return self._ran(code, stdout, stderr, planned, (), 0)
+            return self._ran(code, stdout, stderr, planned)
         async with trio.open_nursery() as nursery, TurboSession.open(nursery, planned, main.loopback) as session:
             nursery.start_soon(self._work, nursery, session)
             env = main_environment(environ, session.url, main.loopback.token)
@@ -128,7 +129,7 @@ class Mesh:
                 self.statuses.setdefault(task, "cancelled")
             nursery.cancel_scope.cancel()
         trailing_ms = round((ended_s - self._last_agent_s) * 1_000)
-        return self._ran(code, stdout, stderr, planned, session.recovered(), trailing_ms)
+        return self._ran(code, stdout, stderr, planned, session, trailing_ms)
 
     async def _command(self, argv: list[str], env: dict[str, str]) -> tuple[int, str, str]:
         done = await trio.run_process(
@@ -143,21 +144,28 @@ class Mesh:
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def _ran(
-        self, code: int, stdout: str, stderr: str, planned: TurboPlan, recovered: tuple[TaskId, ...], trailing_ms: int
+        self,
+        code: int,
+        stdout: str,
+        stderr: str,
+        planned: TurboPlan,
+        session: TurboSession | None = None,
+        trailing_ms: int = 0,
     ) -> Ran:
         return Ran(
-            code,
-            stdout,
-            stderr,
-            planned,
-            self.outcomes,
-            {**self.statuses},
-            {**self.where},
-            {task: log.decode() for task, log in self.logs.items()},
-            {agent.name: agent.cannot for agent in self._agents},
-            self.handed,
-            recovered,
-            trailing_ms,
+            exit_code=code,
+            stdout=stdout,
+            stderr=stderr,
+            plan=planned,
+            outcomes=self.outcomes,
+            statuses={**self.statuses},
+            where={**self.where},
+            logs={task: log.decode() for task, log in self.logs.items()},
+            cannot={agent.name: agent.cannot for agent in self._agents},
+            handed=self.handed,
+            recovered=session.recovered() if session else (),
+            not_taken=session.not_taken() if session else (),
+            trailing_ms=trailing_ms,
         )
 
     async def _work(self, nursery: trio.Nursery, session: TurboSession) -> None:

@@ -235,6 +235,7 @@ def test_signed_results_are_only_taken_from_who_signs_with_the_same_key(tmp_path
     assert ran.where == {"p0#build": "agent0" if theirs else MAIN}
     assert (f"{name} is not set here" in ran.cannot["agent0"].get("p0#build", "")) == (not theirs)
     assert ("1 cached, 1 total" in ran.stdout) == (theirs == "the same")
+    assert ran.not_taken == (("p0#build",) if theirs == "another" else ())
     assert len(main.files()) == 3
 
 

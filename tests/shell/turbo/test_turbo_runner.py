@@ -1,6 +1,5 @@
 """One agent's turbo: what it refuses, what it survives, and that nothing is left of what was ended."""
 
-import os
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -157,7 +156,7 @@ def test_a_result_that_turbo_does_not_take_is_no_base_for_another_task(tmp_path:
 
 def test_a_checkout_without_turbo_says_what_to_do(tmp_path: Path):
     async def scene(agent: Node, graph: Graph) -> None:
-        os.rename(agent.workspace.path / "node_modules", tmp_path / "gone")
+        (agent.workspace.path / "node_modules").rename(tmp_path / "gone")
         reasons = await drift(agent.workspace.path, graph, agent.environment)
         assert "install the workspace's packages" in reasons[TaskId("p0#lint")]
         with pytest.raises(TurboError, match="install"):

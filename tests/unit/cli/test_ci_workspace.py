@@ -112,7 +112,7 @@ def test_a_file_that_is_no_json_object_is_refused_by_its_name(text: str, tmp_pat
 @pytest.mark.parametrize("base", ["", "origin/main"])
 def test_the_shell_gives_dte_the_words_of_one_command(tool: str, base: str, tmp_path: Path) -> None:
     write(tmp_path, turbo__json='{"tasks": {"build": {}}}', dte__toml='[tasks.build]\ncommand = "true"\n')
-    script = "\n".join([f"base={base}", *command_of(tmp_path, tool), 'printf "%s|" "$@"'])  # type: ignore[arg-type]
+    script = "\n".join([f"base={base}", *command_of(tmp_path, tool), 'printf "%s|" "$@"'])
     words = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
     expected = {
         ("nx", ""): "npx|nx|run-many|-t|lint|typecheck|test|build|",

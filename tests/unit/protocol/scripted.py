@@ -148,9 +148,9 @@ class Main(Scripted):
         self.link(name, slots=slots, **hello)
         return self.bid(name, slots, graphs=graphs, cannot=cannot, cached=cached, estimates=estimates)
 
-    def bid(self, name, slots=1, *, graphs=1, cannot=(), cached=(), estimates=(), open=True, reason="", serial=None):
+    def bid(self, name, slots=1, *, graphs=1, cannot=(), cached=(), estimates=(), takes=True, reason="", serial=None):
         self.serial = serial if serial is not None else getattr(self, "serial", 0) + 1
-        bid = msg.Bid(self.serial, open, slots, graphs, reason, dict(cannot), tuple(cached), dict(estimates))
+        bid = msg.Bid(self.serial, takes, slots, graphs, reason, dict(cannot), tuple(cached), dict(estimates))
         return self.say(name, bid)
 
     @property
@@ -169,8 +169,9 @@ class Main(Scripted):
     def started(self, agent, name, attempt=1):
         return self.say(agent, msg.Started(TaskId(name), attempt))
 
-    def completion(self, agent, name, status="success", attempt=1, **fields):
+    def completion(self, agent, name, /, status="success", attempt=1, **fields):
         said = {
+            "name": agent,
             "key": f"key of {name}",
             "exit_code": 0 if status == "success" else 1,
             "epoch": Epoch(1),
@@ -182,7 +183,7 @@ class Main(Scripted):
             "deps": self.state(name).task.deps if TaskId(name) in self.node.leader.market.tasks else (),
             **fields,
         }
-        return Completion(RUN, TaskId(name), status=status, attempt=attempt, name=agent, **said)
+        return Completion(RUN, TaskId(name), status=status, attempt=attempt, **said)
 
     def finish(self, agent, name, status="success", attempt=1, **fields):
         """The agent says how it went, under its own signature."""

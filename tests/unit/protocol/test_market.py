@@ -44,10 +44,12 @@ class Stall:
             self.bid(NodeId(name), slots, graphs=graphs, cannot=cannot, cached=cached, estimates=estimates)
         return self.market.agents[NodeId(name)]
 
-    def bid(self, node, slots=2, *, graphs=None, cannot=(), cached=(), estimates=(), open=True, reason=""):
+    def bid(self, node, slots=2, *, graphs=None, cannot=(), cached=(), estimates=(), takes=True, reason=""):
         self.serial += 1
         agent = self.market.agents[node]
-        bid = Bid(self.serial, open, slots, graphs or self.graphs, reason, dict(cannot), tuple(cached), dict(estimates))
+        bid = Bid(
+            self.serial, takes, slots, graphs or self.graphs, reason, dict(cannot), tuple(cached), dict(estimates)
+        )
         agent.bid = bid
         agent.estimates |= bid.estimates
         self.market.look_again()
@@ -225,7 +227,7 @@ def test_what_has_come_to_nothing_on_an_agent_goes_elsewhere():
 def test_an_agent_that_takes_nothing_gets_nothing():
     stall = Stall("a")
     stall.agent("a1")
-    stall.bid(NodeId("a1"), open=False, reason="its disk is full")
+    stall.bid(NodeId("a1"), takes=False, reason="its disk is full")
     assert stall.clear() == []
 
 

@@ -5,9 +5,9 @@ import pytest
 from mesh.graph.task import Resources
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
-from mesh.types import TaskId
+from mesh.types import Epoch, TaskId
 from mesh.wire import messages as msg
-from tests.unit.protocol.scripted import AgentNode, blob_of, key_of, task
+from tests.unit.protocol.scripted import AgentNode, blob_of, graph_of, key_of, task
 
 
 def declined(agent):
@@ -82,6 +82,22 @@ def test_a_later_record_of_a_task_replaces_the_earlier():
     agent.award("test")
     holders = agent.wanted(fx.Prepare)[0].needs[0].holders
     assert holders == (key_of("gone").node_id, key_of("other").node_id)
+
+
+def test_of_a_task_that_two_graphs_have_the_first_counts_whichever_was_compared_first():
+    agent = AgentNode("unused", meet=False)
+    agent.answer = lambda effect: None
+    agent.meet()
+    first, second = graph_of(task("a"), "b"), graph_of(task("b"), task("a", "b"))
+    blobs = tuple(blob_of(graph.encode().decode()) for graph in (first, second))
+    agent.say("main", msg.Announce(Epoch(1), blobs, closed=True))
+    for blob, graph in ((blobs[1], second), (blobs[0], first)):
+        agent.step(ev.GraphFetched(blob, graph.encode()))
+        agent.step(ev.Checked(blob.digest))
+    assert [bid.graphs for bid in agent.sent("main", msg.Bid)][-2:] == [0, 2]
+    agent.award("a")
+    agent.finished("a")
+    assert agent.results()[0].deps == ()
 
 
 # --- slots -----------------------------------------------------------------------------------------

@@ -72,12 +72,12 @@ def test_each_kind_of_field_is_read():
 @pytest.mark.parametrize(
     "read",
     [
-        lambda name: READ.text(name),
-        lambda name: READ.number(name),
-        lambda name: READ.flag(name),
-        lambda name: READ.texts(name),
+        READ.text,
+        READ.number,
+        READ.flag,
+        READ.texts,
         lambda name: READ.items(name, max_items=9),
-        lambda name: READ.table(name),
+        READ.table,
     ],
     ids=["text", "number", "flag", "texts", "items", "table"],
 )

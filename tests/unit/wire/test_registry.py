@@ -14,14 +14,24 @@ def words_in_the_code():
     found = {}
     for path in sorted((ROOT / "mesh").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "RemoteError":
-                assert node.args, f"{path}: an error without a word"
-                assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno}: a word that cannot be read here"
-                found[node.args[0].value] = path
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "super().__init__" and path.name == "errors.py":
-                if isinstance(node.args[0], ast.Constant):
-                    found[node.args[0].value] = path
+            match node:
+                case ast.Call(func=ast.Name(id="RemoteError"), args=[ast.Constant(value=str(word)), *_]):
+                    found[word] = path
+                case ast.Call(func=ast.Name(id="RemoteError")):
+                    raise AssertionError(f"{path}:{node.lineno}: an error whose word cannot be read here")
+                case ast.ClassDef(bases=[ast.Name(id="RemoteError")]):
+                    found.update(words_of_a_kind(node, path))
+                case _:
+                    pass
     return found
+
+
+def words_of_a_kind(kind, path):
+    """A class of errors with a word of its own gives it to its base."""
+    calls = [
+        node for node in ast.walk(kind) if isinstance(node, ast.Call) and ast.unparse(node.func) == "super().__init__"
+    ]
+    return {call.args[0].value: path for call in calls if isinstance(call.args[0], ast.Constant)}
 
 
 def words_in_the_specification():

@@ -1,0 +1,33 @@
+"""What git ignores, asked of a real git."""
+
+import subprocess
+from pathlib import Path
+
+from mesh.adapters.turbo.ignored import not_ignored
+
+PLACES = {
+    "a#build": ["packages/a/dist/x", "packages/a/.turbo/turbo-build.log"],
+    "b#build": ["packages/b/out"],
+    "c#x": [],
+}
+
+
+def test_only_what_git_does_not_ignore_is_told(tmp_path: Path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("dist\n.turbo\n")
+    assert not_ignored(tmp_path, PLACES) == {"b#build": ["packages/b/out"]}
+    (tmp_path / ".gitignore").write_text("dist\n.turbo\nout\n")
+    assert not_ignored(tmp_path, PLACES) == {}
+
+
+def test_what_is_committed_is_not_ignored_whatever_the_rules_say(tmp_path: Path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("out\n")
+    (tmp_path / "out").write_text("x")
+    subprocess.run(["git", "add", "-f", "out"], cwd=tmp_path, check=True)
+    assert not_ignored(tmp_path, {"a#b": ["out"]}) == {"a#b": ["out"]}
+
+
+def test_without_git_nothing_is_held_against_anything(tmp_path: Path):
+    assert not_ignored(tmp_path, PLACES) == {}
+    assert not_ignored(tmp_path / "missing", PLACES) == {}

@@ -1,0 +1,185 @@
+"""From turbo's dry run to the mesh's graph: what may run anywhere, what stays, and how what differs is named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from mesh.adapters.turbo.command import TurboCommand
+from mesh.adapters.turbo.dry_run import DryRun, DryTask
+from mesh.adapters.turbo.plan import TurboPlan, _kept, _nothing_to_give, _said_against, differing, marked, packed
+from mesh.errors import RemoteError
+from mesh.graph import Graph
+
+
+def raw(name: str, *dependencies: str, **more: Any) -> dict[str, Any]:
+    package, _, task = name.partition("#")
+    definition = {"cache": True, "persistent": False, "inputs": [], **more.pop("definition", {})}
+    return {
+        "taskId": name,
+        "task": task,
+        "package": package,
+        "hash": f"hash of {name}",
+        "command": f"do {task}",
+        "directory": f"packages/{package}",
+        "dependencies": list(dependencies),
+        "with": [],
+        "outputs": ["dist/**", "!dist/x"],
+        "logFile": f"packages/{package}/.turbo/turbo-{task}.log",
+        "cache": {"local": False},
+        "inputs": {"src/index.js": "aaaa"},
+        "hashOfExternalDependencies": "e",
+        "resolvedTaskDefinition": definition,
+        "environmentVariables": {"specified": {"env": ["MODE"]}, "configured": ["MODE=abc"], "inferred": []},
+        **more,
+    }
+
+
+def dry(*tasks: dict[str, Any], **more: Any) -> DryRun:
+    return DryRun.from_json(
+        {
+            "turboVersion": "2.11.11",
+            "envMode": "strict",
+            "frameworkInference": True,
+            "globalCacheInputs": {
+                "hashOfExternalDependencies": "g",
+                "files": {"tsconfig.json": "bbbb"},
+                "environmentVariables": {
+                    "specified": {"env": ["FLAVOUR"]},
+                    "configured": None,
+                    "inferred": ["NEXT_PUBLIC_A=1"],
+                },
+            },
+            "tasks": list(tasks),
+            **more,
+        }
+    )
+
+
+def kept(run: DryRun, folder: Path) -> dict[str, str]:
+    return trio.run(_kept, run, folder)[0]
+
+
+def where(run: DryRun, folder: Path) -> dict[str, str]:
+    """Where each task may run; without a git that could say that outputs are not ignored."""
+    graph = TurboPlan(run, kept=kept(run, folder)).to_graph()
+    return {str(task.id): task.where for task in graph.tasks.values()}
+
+
+def test_a_cacheable_task_may_run_anywhere_under_turbos_hash(tmp_path: Path):
+    run = dry(raw("a#build"))
+    assert where(run, tmp_path) == {"a#build": "any"}
+    task = TurboPlan(run).to_graph().tasks["a#build"]
+    assert (task.key, task.tool, task.resources.cpu) == ("hash of a#build", "turbo", 1)
+    assert task.outputs == ("packages/a/dist/**", "!packages/a/dist/x")
+
+
+def test_what_is_not_cached_and_all_behind_it_stays_without_taking_a_slot(tmp_path: Path):
+    run = dry(
+        raw("c#test", "b#deploy"),
+        raw("b#deploy", "a#build", definition={"cache": False}),
+        raw("d#test", "c#test"),
+        raw("a#build"),
+        raw("e#build", "a#build"),
+    )
+    stays = dict.fromkeys(("b#deploy", "c#test", "d#test"), "main")
+    assert where(run, tmp_path) == {"a#build": "any", "e#build": "any", **stays}
+    task = TurboPlan(run, kept=kept(run, tmp_path)).to_graph().tasks["b#deploy"]
+    assert task.resources.cpu == 0
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"definition": {"persistent": True}}, {"definition": {"interactive": True}}, {"with": ["b#serve"]}],
+)
+def test_what_runs_on_or_beside_others_stays(tmp_path: Path, more: dict[str, Any]):
+    assert where(dry(raw("a#serve", **more)), tmp_path) == {"a#serve": "main"}
+
+
+def test_nodes_in_which_nothing_happens_are_no_tasks_but_lead_on(tmp_path: Path):
+    nothing = {"command": "<NONEXISTENT>", "definition": {"cache": False}}
+    run = dry(
+        raw("d#build", "c#build", "b#build"),
+        raw("c#build", "b#build", **nothing),
+        raw("b#build", "a#build", **nothing),
+        raw("a#build"),
+    )
+    graph = TurboPlan(run, kept=kept(run, tmp_path)).to_graph()
+    assert {task.id: task.deps for task in graph.tasks.values()} == {"a#build": (), "d#build": ("a#build",)}
+    assert graph.tasks["d#build"].where == "any"
+
+
+def test_what_is_at_hand_stays_and_what_is_behind_it_does_not(tmp_path: Path):
+    run = dry(raw("a#build", cache={"local": True}), raw("b#build", "a#build"))
+    plan = TurboPlan(run)
+    assert plan.local() == ("a#build",)
+    graph = plan.to_graph(plan.local())
+    assert [task.where for task in graph.tasks.values()] == ["main", "any"]
+    assert TurboPlan(run, signed=True).local() == ()
+
+
+def test_there_must_be_something_to_give_away(tmp_path: Path):
+    def reason(*tasks: dict[str, Any]) -> str:
+        run = dry(*tasks)
+        return _nothing_to_give(TurboPlan(run, kept=kept(run, tmp_path)))
+
+    assert reason() == "there is nothing for turbo to run"
+    assert reason(raw("a#build", command="<NONEXISTENT>")) == "there is nothing for turbo to run"
+    assert "cache already" in reason(raw("a#build", cache={"local": True}))
+    assert "a#x (and 1 more): turbo does not cache it" in reason(
+        raw("a#x", definition={"cache": False}), raw("b#x", "a#x")
+    )
+    assert reason(raw("a#build"), raw("b#x", definition={"cache": False})) == ""
+
+
+def test_a_graph_survives_the_wire_and_repeats_bytes(tmp_path: Path):
+    graph = TurboPlan(dry(raw("a#build"), raw("b#build", "a#build")), passed=("--x",)).to_graph()
+    assert Graph.decode(graph.encode()) == graph
+
+
+def test_every_hashed_variable_is_known_by_name():
+    assert dry(raw("a#build")).all_names() == ("FLAVOUR", "MODE", "NEXT_PUBLIC_A")
+
+
+def test_what_cannot_be_read_is_refused():
+    broken = raw("a#build")
+    del broken["hash"]
+    with pytest.raises(RemoteError):
+        DryTask.from_json(broken)
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "said"),
+    [
+        ("run build", {}, ""),
+        ("run build --cache=local:rw,remote:rw", {}, ""),
+        ("run build --cache remote:rw", {}, ""),
+        ("run build --force=false", {}, ""),
+        ("run build --force", {}, "--force"),
+        ("run build --cache=local:rw", {}, "'local:rw'"),
+        ("run build --cache local:rw,remote:r", {}, "remote:rw"),
+        ("run build", {"TURBO_CACHE": "local:r;remote:w"}, "remote:rw"),
+        ("run build", {"TURBO_FORCE": "true"}, "TURBO_FORCE is set"),
+        ("run build", {"TURBO_FORCE": "0"}, ""),
+        ("run build", {"TURBO_REMOTE_CACHE_READ_ONLY": "1"}, "TURBO_REMOTE_CACHE_READ_ONLY is set"),
+        ("run build --token=x", {}, "another remote cache"),
+    ],
+)
+def test_what_is_said_against_passing_results_on_is_noticed(options: str, environ: dict[str, str], said: str):
+    found = _said_against(TurboCommand(tuple(options.split())), environ)
+    assert said in found
+    assert bool(found) == bool(said)
+
+
+def test_a_difference_of_inputs_is_named():
+    main = packed({"a": "1", "b": "2", "c": "3"})
+    assert differing(main, {"a": "1", "b": "2", "c": "3"}) == ()
+    assert differing(main, {"a": "1", "b": "x", "c": "3", "d": "4"}) == ("b (another content)", "d (only here)")
+    assert differing(main, {"a": "1"}) == ("2 file(s) of the main job that are not here",)
+    many = differing("", {str(number): "" for number in range(9)})
+    assert many == ("0 (only here)", "1 (only here)", "2 (only here)", "6 more")
+
+
+def test_values_of_variables_are_compared_without_being_told():
+    assert list(marked(("A=secret",), ("A=secret", "B=x"))) == ["A=2bb8", "B=2d71"]
