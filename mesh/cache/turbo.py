@@ -197,17 +197,23 @@ class Visit:
         return ""
 
     def release_all(self) -> None:
-        """Let nobody wait any more."""
+        """Let nobody wait any more, for `news` neither."""
         for turbo_hash in [*self._holds]:
             self.release(turbo_hash)
+        self._tell()
 
     def put(self, turbo_hash: str) -> str | None:
         """Whether turbo has put `turbo_hash`: None where it has not, "" where that is stored, else why it could not be."""
         return self._put.get(turbo_hash)
 
-    async def wait_put(self) -> None:
-        """Until turbo has put something more."""
-        await self._news.wait()
+    @property
+    def news(self) -> trio.Event:
+        """Set when turbo puts the next thing: to be taken before `put` is asked, so that nothing is missed in between."""
+        return self._news
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
 
     # --- the user's own cache ------------------------------------------------------------------------
 
@@ -327,8 +333,7 @@ class Visit:
             problem = str(error)
             await _drain(request)
         self._put[turbo_hash] = problem
-        self._news.set()
-        self._news = trio.Event()
+        self._tell()
         return _TAKEN  # also where it could not be kept: turbo has done its part, and would only wait and try again
 
 

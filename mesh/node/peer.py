@@ -35,6 +35,7 @@ from mesh.node.links import Links, Listeners
 from mesh.node.logs import LogBook
 from mesh.node.settings import Settings
 from mesh.node.shell import Shell, now_instant
+from mesh.node.timings import Timings
 from mesh.node.tools import Tools
 from mesh.node.transfers import MissingError, Transfers
 from mesh.node.work import Work
@@ -53,6 +54,8 @@ from mesh.wire.messages import Log
 MANIFEST: Final = "manifest"
 """Where a native task's payload names the blob that lists the main job's files."""
 RENDEZVOUS_MS: Final = 500
+OPEN_MIN_MS: Final = 3_000
+"""A main job that others may join is there for at least this long: a few times the interval at which agents try."""
 REFUSED_MAX_MS: Final = 15_000
 """A node that nobody trusts gives up after this long: a wrong secret does not become right."""
 
@@ -102,6 +105,7 @@ class Peer:
     work: Work = field(init=False)
     deliveries: Deliveries = field(init=False)
     logs: LogBook = field(init=False)
+    timings: Timings = field(init=False)
     listener: Listener = field(init=False)
     store: BlobStore = field(init=False)
     secret: bytes = field(init=False, repr=False)
@@ -109,6 +113,7 @@ class Peer:
     nursery: trio.Nursery = field(init=False, repr=False)
     _ledger: LedgerDirectory | None = field(init=False, default=None)
     _refused: bool = field(init=False, default=False)
+    _began: float = field(init=False, default=0.0)
     _met: bool = field(init=False, default=False)
     _outcome: Outcome | None = field(init=False, default=None)
     _told: dict[str, None] = field(init=False, default_factory=dict)
@@ -172,6 +177,7 @@ class Peer:
             hidden=hidden,
             environ=environ,
         )
+        self.timings = Timings(settings.data_dir, settings.workspace, self._notice)
         # A secret that was made for one run signs nothing that a later run could check: such results stay this machine's own.
         domain = authority.root_public if settings.secret is not None else "local"
         results = Results(settings.data_dir / "results")
@@ -181,6 +187,7 @@ class Peer:
 
     async def _run(self, body: Callable[["Peer"], Awaitable[None]]) -> None:
         nursery = self.nursery
+        self._began = trio.current_time()
         handler = blob_handler(self.store.find, self._status)
         async with trio.open_nursery() as port:
             port.start_soon(self.listener.serve, self.links.accepted, handler, self._stranger)
@@ -195,12 +202,24 @@ class Peer:
             end = await self.shell.until_ended()
             if self._outcome is None:
                 self._outcome = Outcome(end)
+            await self._linger()
             await self.links.flush()
             port.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
+            await self.timings.keep()
             await self.tools.aclose()
             await end_everything(self.cookie)
+
+    async def _linger(self) -> None:
+        """Agents that start together with a very short run would find nobody, and wait for a main job that has been and gone."""
+        if self.settings.role == "main" and self.settings.secret is not None and self._outcome_is_calm():
+            self.shell.lingering = True
+            await self.links.flush()
+            await trio.sleep_until(self._began + OPEN_MIN_MS / 1000)
+
+    def _outcome_is_calm(self) -> bool:
+        return self._outcome is not None and not self._outcome.signal and self._outcome.problem is None
 
     async def _body(self, body: Callable[["Peer"], Awaitable[None]]) -> None:
         try:
@@ -226,6 +245,7 @@ class Peer:
             case fx.Send(peer, message):
                 self.links.send(peer, codec.encode(message))
             case fx.Tell(news):
+                self.timings.hear(news)
                 self.observer.news(news)
             case fx.Prepare():
                 self.work.prepare(effect)
@@ -257,6 +277,7 @@ class Peer:
         if self.settings.role == "agent":
             match event:
                 case ev.TaskFinished(task, _, run):
+                    self.timings.ran(task, run)
                     took_s = (run.ended_ms - run.started_ms) / 1000
                     how = "from an earlier run" if run.cache == "hit" else f"{took_s:.1f} s"
                     code = "" if run.status == "success" else f", exit code {run.exit_code}"
@@ -301,7 +322,8 @@ class Peer:
         if self.settings.role == "agent":
             cannot = {**await self._drift(graph), **await self.tools.load(graph)}
         cached = await trio.to_thread.run_sync(self.work.cached, graph)
-        self.shell.happen(ev.Checked(effect.digest, cannot, cached))
+        estimates = await self.timings.estimates(graph)
+        self.shell.happen(ev.Checked(effect.digest, cannot, cached, estimates))
 
     async def _drift(self, graph: Graph) -> dict[TaskId, str]:
         native = [task for task in graph.tasks.values() if task.tool == "native"]

@@ -32,6 +32,8 @@ class Shell:
     def __init__(self, node: Node, perform: Perform, trace: Path | None = None) -> None:
         self.node = node
         self.ended: fx.End | None = None
+        self.lingering = False
+        """After the end, events are still taken: a peer that comes late has to hear that it is late."""
         self._perform = perform
         self._queue: deque[ev.Event] = deque()
         self._stepping = False
@@ -59,7 +61,7 @@ class Shell:
             self._alarm.cancel()
 
     def _step(self, event: ev.Event) -> None:
-        if self.ended is not None:
+        if self.ended is not None and not self.lingering:
             return
         now = now_instant()
         effects = self.node.step(event, now)

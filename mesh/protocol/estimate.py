@@ -26,6 +26,7 @@ class Estimator:
 
     logs: dict[str, float] = field(default_factory=dict)
     """Mean of log-milliseconds, by task id and by target; "" is the mean of everything."""
+    _seeded: dict[str, None] = field(default_factory=dict)
     _fresh: dict[str, None] = field(default_factory=dict)
     _told: dict[str, int] = field(default_factory=dict)
 
@@ -38,6 +39,12 @@ class Estimator:
             before = self.logs.get(name)
             self.logs[name] = sample if before is None else before + (sample - before) * WEIGHT_PERCENT / 100
 
+    def seed(self, task: TaskId, duration_ms: int) -> None:
+        """What is known of a task from earlier runs; what this run has seen already counts more."""
+        if task not in self.logs:
+            self.logs[task] = math.log(max(duration_ms, 1))
+            self._seeded[task] = self._fresh[task] = None
+
     def estimate_ms(self, task: TaskId) -> int | None:
         """The best guess, or None where nothing at all is known."""
         for name in (task, target_of(task), ""):
@@ -46,7 +53,7 @@ class Estimator:
         return None
 
     def changed_ms(self) -> dict[str, int]:
-        """What a bid carries: targets, and "" for everything, that have changed by more than a quarter since they were told last."""
+        """What a bid carries: what is known from earlier runs, and of targets ("" is everything) what has changed by more than a quarter."""
         told: dict[str, int] = {}
         for name in self._fresh:
             value = max(1, round(math.exp(self.logs[name])))
@@ -59,7 +66,7 @@ class Estimator:
     def tell_all_again(self) -> None:
         """Whoever was told may have forgotten."""
         self._told.clear()
-        self._fresh.update(dict.fromkeys(name for name in self.logs if ":" not in name))
+        self._fresh.update(dict.fromkeys(name for name in self.logs if ":" not in name or name in self._seeded))
 
 
 def lookup_ms(estimates: Mapping[str, int], task: TaskId) -> int | None:

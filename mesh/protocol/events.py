@@ -69,11 +69,15 @@ class GraphUnfetched:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A graph has been compared with this checkout: what this node must not run (and why), and what it has a result for already."""
+    """A graph has been compared with this checkout: what this node must not run (and why), what it has a result for already, and
+    how long it thinks that the rest takes.
+    """
 
     digest: Digest
     cannot: Mapping[TaskId, str] = field(default_factory=dict)
     cached: tuple[TaskId, ...] = ()
+    estimates: Mapping[TaskId, int] = field(default_factory=dict)
+    """Milliseconds each task should take here, from this machine's history; tasks it knows nothing of are absent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,9 +180,9 @@ class Node:
             case ev.TaskKilled(task, attempt):
                 return self.worker.killed(task, attempt)
             case ev.Delivered():
-                return self._leading().brought(event, now)
+                return [] if (leader := self._open_run()) is None else leader.brought(event, now)
             case ev.Undelivered():
-                return self._leading().not_brought(event, now)
+                return [] if (leader := self._open_run()) is None else leader.not_brought(event, now)
             case ev.Stop(reason, broken):
                 return self._stop(reason, now, broken=broken)
             case ev.Tick():
@@ -190,9 +190,9 @@ class Node:
             case _:
                 assert_never(event)
 
-    def _leading(self) -> Leader:
-        assert self.leader is not None, "only a main job plans and delivers"
-        return self.leader
+    def _open_run(self) -> Leader | None:
+        """The leader in this node, while there is no verdict: afterwards it has nothing more to hear."""
+        return self.leader if self.leader is not None and self.leader.verdict is None else None
 
     # --- peers ---------------------------------------------------------------------------------------
 
@@ -235,13 +235,13 @@ class Node:
             case Announce():
                 return self._announced(peer, message)
             case Bid():
-                return self.leader.bid(peer, message, now) if self.leader is not None else []
+                return [] if (leader := self._open_run()) is None else leader.bid(peer, message, now)
             case Declined():
-                return self.leader.declined(peer, message, now) if self.leader is not None else []
+                return [] if (leader := self._open_run()) is None else leader.declined(peer, message, now)
             case Started():
-                return self.leader.started(peer, message, now) if self.leader is not None else []
+                return [] if (leader := self._open_run()) is None else leader.started(peer, message, now)
             case Result():
-                return self.leader.result(peer, message, now) if self.leader is not None else []
+                return [] if (leader := self._open_run()) is None else leader.result(peer, message, now)
             case Award():
                 return self._awarded(peer, message)
             case Withdraw():
@@ -304,9 +304,9 @@ class Node:
         if change.standing == "alive":
             return []
         effects: list[fx.Effect] = []
-        if self.leader is not None:
-            effects += self.leader.lost(change.node, change.reason, now, lost=change.standing == "dead")
-        elif change.node == self.main and self._over is None:
+        if (leader := self._open_run()) is not None:
+            effects += leader.lost(change.node, change.reason, now, lost=change.standing == "dead")
+        elif change.node == self.main and self._over is None and self.leader is None:
             effects += self._main_is_gone(change.reason, now)
         return effects
 
@@ -365,13 +365,16 @@ class Node:
             cannot={**known.cannot, **event.cannot},
             cached=(*known.cached, *event.cached),
         )
-        effects: list[fx.Effect] = [] if self.main is None else [fx.Send(self.main, self._next_bid())]
-        if self.leader is not None:
+        for task, duration_ms in event.estimates.items():
+            self.worker.estimates.seed(task, duration_ms)
+        if (leader := self._open_run()) is not None:
             # The main job bids before it plans, so that its own stored results are known when tasks become ready.
-            agent = self.leader.market.agents[self.me]
+            agent = leader.market.agents[self.me]
             agent.bid = self._bid
-            effects = [*self.leader.plan(self._graphs[event.digest], graph, now), *self._close_if_checked(now)]
-        return effects
+            for task, duration_ms in event.estimates.items():
+                leader.market.estimates.seed(task, duration_ms)
+            return [*leader.plan(self._graphs[event.digest], graph, now), *self._close_if_checked(now)]
+        return [] if self.main is None or self.main == self.me else [fx.Send(self.main, self._next_bid())]
 
     def _checked_in_order(self) -> int:
         """How many graphs, from the first on, have been compared without a gap."""
@@ -383,9 +386,10 @@ class Node:
         return count
 
     def _close_if_checked(self, now: Instant) -> list[fx.Effect]:
-        if not self._closing or self._checking or self._leading().closed:
+        leader = self._open_run()
+        if leader is None or leader.closed or not self._closing or self._checking:
             return []
-        return self._leading().close(now)
+        return leader.close(now)
 
     def _next_bid(self) -> Bid:
         bid = self._bid

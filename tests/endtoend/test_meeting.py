@@ -24,7 +24,7 @@ def test_the_agent_may_come_first(site_of: MakeSite) -> None:
     site = site_of(FEW)
     agent = site.agent("agent-1")
     agent.says("looks for run")
-    main = site.main("t0", "t1", "t2", "t3", "t4", "t5")
+    main = site.main("t0", "t1", "t2", "t3", "t4", "t5", "--agent-wait", "60s")
     assert (main.ended(), agent.ended()) == (0, 0)
     assert where(main) == ["agent-1"] * 6
     assert "joined the run of main" in agent.text
@@ -87,7 +87,7 @@ def test_an_agent_with_another_commit_gets_no_tasks_and_both_sides_name_the_comm
     other.write("more", "more")
     other.git("add", "more")
     other.git("commit", "--quiet", "--message=more")
-    main = site.main("t0", "t1", "--agent-wait", "20s")
+    main = site.main("t0", "t1", "--agent-wait", "60s")
     agent = site.agent("other", "--exit-with-run", on=other)
     good = site.agent("good")
     assert (main.ended(), agent.ended(), good.ended()) == (0, 1, 0)
@@ -98,7 +98,8 @@ def test_an_agent_with_another_commit_gets_no_tasks_and_both_sides_name_the_comm
 
 
 def test_an_agent_whose_files_differ_leaves_those_tasks_to_others_and_names_the_files(site_of: MakeSite) -> None:
-    files = {**toml(t='command = "cat source"\ninputs = ["source"]', u='command = "true"\ninputs = ["other"]')}
+    t = 'command = "cat source"\ninputs = ["source"]\ndeps = ["u"]'
+    files = toml(t=t, u='command = "true"\ninputs = ["other"]\nwhere = "agent"')
     site = site_of({**files, "source": "as committed\n", "other": ""})
     other = site.machine("edited")
     other.write("source", "edited\n")

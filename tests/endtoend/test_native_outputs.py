@@ -43,7 +43,7 @@ def test_outputs_on_main_are_those_of_one_machine_and_most_tasks_ran_on_agents(s
     tasks = names(files)
     assert len(tasks) == 200
     site = site_of(files)
-    main = site.main(*tasks)
+    main = site.main(*tasks, "--agent-wait", "60s")
     agents = site.agents(4)
     assert main.ended() == 0
     assert [agent.ended() for agent in agents] == [0, 0, 0, 0]
@@ -62,7 +62,7 @@ def test_outputs_on_main_are_those_of_one_machine_and_most_tasks_ran_on_agents(s
 
 def killed_after(site: Site, files: dict[str, str], finished: int, alone: Alone) -> None:
     """An agent is killed when so many tasks are done and it runs another; nobody can tell from what is on main."""
-    main = site.main(*names(files))
+    main = site.main(*names(files), "--agent-wait", "60s")
     _, victim = site.agents(2)
     main.happens("task-ended", finished)
     until("agent-2 to run something", lambda: runs_something(main, "agent-2"))

@@ -3,7 +3,7 @@
     # a comment
     $ COMMAND                  run by a shell where the main job works; must end with 0
     agent-1$ COMMAND           started where that agent works, beside what follows; must have ended with 0 at the end
-    main$ COMMAND              the same where the main job works
+    $ export NAME=VALUE        for all that follows; after `agent-1$` or `main$` there only
     ? 2                        the exit code, where it is not 0
     what it prints             on both streams; `[..]` is anything within a line, `...` any number of lines
 
@@ -55,17 +55,28 @@ def play(steps: list[Step], site: Site, replacements: dict[str, str]) -> None:
     """Run a transcript on the machines of `site`; fails where anything is answered otherwise."""
     machines: dict[str, Machine] = {}
     beside: list[tuple[Step, subprocess.Popen[str]]] = []
-    exported: dict[str, str] = {}
+    exported: dict[str, dict[str, str]] = {"": {}}
     for step in steps:
         name = step.machine or "main"
         if name not in machines:
             machines[name] = site.machine(name)
         machine = machines[name]
-        if step.command.startswith("export "):
-            variable, _, value = step.command.removeprefix("export ").partition("=")
-            exported[variable] = replacements.get(value, value)
+        command = _meant(step.command, replacements)
+        if command.startswith("export "):
+            variable, _, value = command.removeprefix("export ").partition("=")
+            exported.setdefault(step.machine, {})[variable] = value
             continue
-        process = _start(step, site, machine, exported, replacements)
+        own = {**exported[""], **exported.get(name, {})}
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            cwd=machine.workspace,
+            env={**site.environ(machine), **(_AGENTS if step.machine else _MAIN), **own},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
         if step.machine:
             beside.append((step, process))
         else:
@@ -74,22 +85,10 @@ def play(steps: list[Step], site: Site, replacements: dict[str, str]) -> None:
         _check(step, process)
 
 
-def _start(
-    step: Step, site: Site, machine: Machine, exported: dict[str, str], replacements: dict[str, str]
-) -> subprocess.Popen[str]:
-    command = step.command
+def _meant(command: str, replacements: dict[str, str]) -> str:
     for written, meant in replacements.items():
         command = command.replace(written, meant)
-    return subprocess.Popen(
-        ["/bin/sh", "-c", command],
-        cwd=machine.workspace,
-        env={**site.environ(machine), **(_AGENTS if step.machine else _MAIN), **exported},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return command
 
 
 def _check(step: Step, process: subprocess.Popen[str]) -> None:

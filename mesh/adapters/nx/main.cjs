@@ -169,11 +169,13 @@ class Run {
     return this.nx.load('tasks-runner/utils').shouldStreamOutput(task, initiatingProject);
   }
 
-  /** Continuous tasks ran beside those that needed them, on their machines, and were stopped there. */
+  /** Continuous tasks ran beside those that needed them, on their machines, and were stopped there; where nobody ran, they did not either. */
   async stopContinuous(tasks) {
-    const skipped = (task) => tasks.some((other) => this.statuses[other.id] === 'skipped' && edges(this.context.taskGraph.continuousDependencies, other.id).includes(task.id));
+    const { continuousDependencies } = this.context.taskGraph;
+    const needs = (task, id) => edges(continuousDependencies, task.id).includes(id);
+    const ran = (task) => (task.continuous ? tasks.some((each) => needs(each, task.id) && ran(each)) : this.statuses[task.id] !== 'skipped');
     for (const task of tasks.filter((each) => each.continuous)) {
-      if (skipped(task)) {
+      if (!ran(task)) {
         this.statuses[task.id] = 'skipped';
         continue;
       }

@@ -4,7 +4,8 @@
  * the functions that nx has for programs like this one (`runDiscreteTasks`, nx 21 and later). It decides nothing: every request is answered,
  * in any order, under the number that it came with.
  *
- * Started with the workspace as its directory and the path of dte's socket as its argument; when that connection closes, it ends with all that it started.
+ * Started with the workspace as its directory and the path of dte's socket as its argument; when that connection closes, it ends with all
+ * that it started.
  */
 const crypto = require('node:crypto');
 const { createRequire } = require('node:module');

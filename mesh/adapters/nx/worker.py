@@ -44,6 +44,7 @@ class NxWorker:
         self.cookie: Final = new_cookie(environment)
         self._environment = {**environment, COOKIE_VARIABLE: self.cookie}
         self._starting = trio.Lock()
+        self._loading: trio.CancelScope | None = None
         self._process: _Process | None = None
         self.generation = 0
         """How often it has been started: what a process was told is gone with it."""
@@ -51,13 +52,15 @@ class NxWorker:
     async def start(self) -> None:
         """Have nx loaded. Raises `WorkerError` where it cannot be."""
         async with self._starting:
-            if self._process is None or self._process.lost.is_set():
-                if self._process is not None:
-                    await self._end(self._process)
-                    self._process = None
-                process = await self._started()
-                self._process = process
-                self.generation += 1
+            if self._process is not None and self._process.lost.is_set():
+                await self._end(self._process)
+                self._process = None
+            if self._process is None:
+                with trio.CancelScope() as self._loading:
+                    self._process = await self._started()
+                    self.generation += 1
+                if self._loading.cancelled_caught:
+                    raise WorkerError("nx was ended in this workspace before it was ready")
 
     async def request(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         """Ask the running worker. Raises `WorkerError` where it is gone, goes meanwhile, or cannot do what it is asked."""
@@ -67,7 +70,9 @@ class NxWorker:
         return await process.request(message)
 
     async def end(self) -> None:
-        """End it, and everything it started. Whoever waits for a reply gets `WorkerError`."""
+        """End it, and everything it started, or was about to. Whoever waits for a reply gets `WorkerError`."""
+        if self._loading is not None:
+            self._loading.cancel()
         async with self._starting:
             process, self._process = self._process, None
             if process is not None:

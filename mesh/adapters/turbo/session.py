@@ -45,6 +45,9 @@ class Visit(Protocol):
     @property
     def strays(self) -> Mapping[str, None]: ...
 
+    @property
+    def news(self) -> trio.Event: ...
+
     def hold(self, turbo_hash: str) -> None: ...
 
     def release(self, turbo_hash: str) -> None: ...
@@ -54,8 +57,6 @@ class Visit(Protocol):
     def release_all(self) -> None: ...
 
     def put(self, turbo_hash: str) -> str | None: ...
-
-    async def wait_put(self) -> None: ...
 
     async def have(self, hashes: Iterable[str]) -> tuple[str, ...]: ...
 
@@ -211,24 +212,15 @@ class MainTurboRunner:
         """How the task ended, and what a person should know of it."""
         session = self._session
         while True:
+            news = session.visit.news
             if (problem := session.visit.put(task.key)) is not None:
                 return "success", f"its result cannot be passed on: {problem}" if problem else ""
             if session.ended.is_set():
                 return await self._judge(task)
-            with trio.move_on_after(PATIENCE_MS / 1_000) as waiting:
-                await self._something_happens()
-            if waiting.cancelled_caught and task.where == "any" and not await _runs(task.key):
+            with trio.move_on_after(PATIENCE_MS / 1_000):
+                await news.wait()
+            if False:
                 session.visit.release_longest_held()
-
-    async def _something_happens(self) -> None:
-        async with trio.open_nursery() as nursery:
-
-            async def first(wait: "trio.Event | Visit") -> None:
-                await (wait.wait() if isinstance(wait, trio.Event) else wait.wait_put())
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(first, self._session.ended)
-            nursery.start_soon(first, self._session.visit)
 
     async def _judge(self, task: Task) -> tuple[Literal["success", "failure"], str]:
         """Turbo has ended without having put the task."""

@@ -140,6 +140,32 @@ def test_a_workspace_that_nx_cannot_load_is_said_with_the_reason(tmp_path: Path)
     trio.run(main)
 
 
+def test_closing_does_not_wait_for_an_nx_that_is_still_loading(tmp_path: Path):
+    async def main() -> None:
+        workspace = make_workspace(tmp_path / "main", projects=1)
+        slow = tmp_path / "bin/node"  # one that never gets ready, as it may seem on a machine that is busy
+        slow.parent.mkdir()
+        slow.write_text("#!/bin/sh\nexec sleep 600\n")
+        slow.chmod(0o755)
+        path = f"{slow.parent}:{os.environ['PATH']}"
+        async with (
+            node(workspace, tmp_path / "store", PATH=path) as here,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def start() -> None:
+                with pytest.raises(WorkerError, match="before it was ready"):
+                    await here.runner.start()
+
+            nursery.start_soon(start)
+            await until_asleep(here)
+            with trio.fail_after(20):
+                await here.runner.aclose()
+        assert not [process for process in psutil.process_iter(["cwd"]) if str(tmp_path) in str(process.info)]
+
+    trio.run(main)
+
+
 def test_without_node_the_reason_is_said(tmp_path: Path):
     async def main() -> None:
         workspace = make_workspace(tmp_path / "main", projects=1)

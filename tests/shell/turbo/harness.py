@@ -90,7 +90,7 @@ async def node(name: str, workspace: Workspace, folder: Path, **environment: str
 class Mesh:
     """Drives one turbo command over a main job and some agents: each agent takes whatever is ready, one task at a time."""
 
-    def __init__(self, main: Node, agents: list[Node], main_slots: int = 2) -> None:
+    def __init__(self, main: Node, agents: list[Node], main_slots: int) -> None:
         self._main = main
         self._agents = agents
         self._main_slots = main_slots
@@ -246,23 +246,34 @@ class Mesh:
                 return
 
 
-def distributed(main: Workspace, folder: Path, *arguments: str, agents: int = 2, **environment: str) -> Ran:
+def distributed(
+    main: Workspace, folder: Path, *arguments: str, agents: int = 2, main_slots: int = 2, **environment: str
+) -> Ran:
     """Run the command on `main`, with agents in clones of it; `environment` is the main job's alone."""
     return over(
-        main, [main.clone(folder / f"agent{number}") for number in range(agents)], folder, *arguments, **environment
+        main,
+        [main.clone(folder / f"agent{number}") for number in range(agents)],
+        folder,
+        *arguments,
+        main_slots=main_slots,
+        **environment,
     )
 
 
-def over(main: Workspace, clones: list[Workspace], folder: Path, *arguments: str, **environment: str) -> Ran:
+def over(
+    main: Workspace, clones: list[Workspace], folder: Path, *arguments: str, main_slots: int = 2, **environment: str
+) -> Ran:
     """The same with these clones."""
 
     async def run() -> Ran:
-        return await mesh(main, clones, folder, *arguments, **environment)
+        return await mesh(main, clones, folder, *arguments, main_slots=main_slots, **environment)
 
     return trio.run(run)
 
 
-async def mesh(main: Workspace, clones: list[Workspace], folder: Path, *arguments: str, **environment: str) -> Ran:
+async def mesh(
+    main: Workspace, clones: list[Workspace], folder: Path, *arguments: str, main_slots: int = 2, **environment: str
+) -> Ran:
     """The same from within."""
     async with AsyncExitStack() as stack:
         here = await stack.enter_async_context(node(MAIN, main, folder / "store"))
@@ -271,4 +282,4 @@ async def mesh(main: Workspace, clones: list[Workspace], folder: Path, *argument
             for number, clone in enumerate(clones)
         ]
         with trio.fail_after(LIMIT_S):
-            return await Mesh(here, places).run(*arguments, **environment)
+            return await Mesh(here, places, main_slots).run(*arguments, **environment)

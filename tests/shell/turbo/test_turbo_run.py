@@ -111,7 +111,7 @@ def test_without_agents_a_failure_does_not_stop_what_waits_for_a_place_behind_it
     (main.path / "packages/p0/BROKEN").touch()
     alone = main.clone(tmp_path / "alone")
     arguments = ["build", "lint", "--continue=dependencies-successful", "--concurrency=2"]
-    ran = distributed(main, tmp_path, *arguments, agents=0)
+    ran = distributed(main, tmp_path, *arguments, agents=0, main_slots=1)
     assert ran.exit_code == alone.turbo(*arguments).returncode == 3
     lints = {f"p{number}#lint": "success" for number in range(4)}
     builds = {f"p{number}#build": "skipped" for number in range(1, 4)}
@@ -134,7 +134,6 @@ def test_an_agent_with_a_changed_input_is_told_and_does_nothing_that_needs_it(tm
     assert "packages/p2/left.txt (only here)" in cannot["p2#lint"]
     assert "what it depends on: p0#build" in cannot["p1#build"]
     assert all(ran.where[task] == "agent0" for task in cannot)
-    assert "13 cached" not in ran.stdout
     assert "6 cached, 6 total" in ran.stdout
 
 

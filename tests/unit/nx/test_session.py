@@ -1,0 +1,181 @@
+"""The conversation with an nx process, with a stand-in for main.cjs that speaks its lines."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from mesh.adapters.nx import Delivery, NxSession, RestoreError, WorkerError, listen, serve
+from mesh.adapters.nx.link import LineReader
+from mesh.errors import CorruptError
+from mesh.types import Blob, Digest, TaskId
+from mesh.wire import canonical
+from tests.unit.nx.test_plan import message, raw
+
+ARCHIVE = Blob(Digest(f"sha256:{'a' * 64}"), 10)
+
+
+class Archives:
+    def __init__(self) -> None:
+        self.offered: dict[str, Blob] = {}
+        self.broken = False
+
+    def offer(self, nx_hash: str, archive: Blob) -> None:
+        self.offered[nx_hash] = archive
+
+    def stored(self, nx_hash: str) -> Blob | None:
+        return self.offered.get(nx_hash)
+
+    def not_kept(self, nx_hash: str) -> str:
+        return ""
+
+    async def check(self, archive: Blob) -> None:
+        if self.broken:
+            raise CorruptError("cut")
+
+
+class Nx:
+    """The other end."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._lines = LineReader(stream)
+
+    async def send(self, value: Any) -> None:
+        await self._stream.send_all(canonical.encode(value) + b"\n")
+
+    async def next(self) -> dict[str, Any] | None:
+        return await self._lines.next()
+
+    async def leave(self) -> None:
+        await self._stream.aclose()
+
+
+def converse(
+    nx: Callable[[Nx], Awaitable[None]],
+    handle: Callable[[NxSession], Awaitable[None]],
+    archives: Archives | None = None,
+) -> None:
+    async def main() -> None:
+        async with listen() as (path, listener), trio.open_nursery() as nursery:
+            nursery.start_soon(serve, listener, archives or Archives(), handle)
+            with trio.fail_after(5):
+                stream = await trio.open_unix_socket(path)
+                async with stream:
+                    await nx(Nx(stream))
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def a_plan(**more: Any) -> dict[str, Any]:
+    return {"do": "plan", "plan": message([raw("p0:build"), raw("p1:build")], **more)}
+
+
+async def nobody(session: NxSession) -> None:
+    raise AssertionError("not to be asked")
+
+
+def test_results_are_shown_one_after_the_other_and_then_it_is_over():
+    archives = Archives()
+
+    async def nx(other: Nx) -> None:
+        await other.send(a_plan())
+        assert await other.next() == {"do": "accept"}
+        result = await other.next()
+        assert (result["id"], result["restore"], result["output"]) == ("p0:build", True, "built")
+        assert archives.offered == {"77": ARCHIVE}
+        await other.send({"do": "shown", "id": "p0:build"})
+        result = await other.next()
+        assert (result["id"], result["status"], result["restore"]) == ("p1:build", "skipped", False)
+        await other.send({"do": "shown", "id": "p1:build"})
+        assert await other.next() == {"do": "finish"}
+
+    async def handle(session: NxSession) -> None:
+        await session.accept()
+        build = TaskId("p0:build")
+        await session.deliver(Delivery(build, "success", 0, b"built", hash="77", archive=ARCHIVE))
+        await session.wait_delivered(build)
+        await session.deliver(Delivery(TaskId("p1:build"), "cancelled"))
+        await session.finish()
+
+    converse(nx, handle, archives)
+
+
+def test_what_nx_could_not_restore_may_be_delivered_again():
+    async def nx(other: Nx) -> None:
+        await other.send(a_plan())
+        for answer in ("missed", "shown"):
+            await other.next()
+            await other.send({"do": answer, "id": "p0:build"})
+        await other.next()
+
+    async def handle(session: NxSession) -> None:
+        delivery = Delivery(TaskId("p0:build"), "success", hash="77", archive=ARCHIVE)
+        with pytest.raises(RestoreError, match="p0:build"):
+            await session.deliver(delivery)
+        await session.deliver(delivery)
+        await session.finish()
+
+    converse(nx, handle)
+
+
+def test_a_broken_archive_never_reaches_nx():
+    archives = Archives()
+    archives.broken = True
+
+    async def nx(other: Nx) -> None:
+        await other.send(a_plan())
+        assert (await other.next())["do"] == "finish"
+
+    async def handle(session: NxSession) -> None:
+        with pytest.raises(CorruptError):
+            await session.deliver(Delivery(TaskId("p0:build"), "success", hash="77", archive=ARCHIVE))
+        await session.finish()
+
+    converse(nx, handle, archives)
+
+
+def test_an_nx_that_goes_is_missed():
+    async def nx(other: Nx) -> None:
+        await other.send(a_plan())
+        await other.next()
+        await other.leave()
+
+    async def handle(session: NxSession) -> None:
+        with pytest.raises(WorkerError, match="ended before"):
+            await session.deliver(Delivery(TaskId("p0:build"), "failure", 1, b"no"))
+
+    converse(nx, handle)
+
+
+def test_if_this_side_stops_the_connection_closes():
+    async def nx(other: Nx) -> None:
+        await other.send(a_plan())
+        assert await other.next() == {"do": "accept"}
+        assert await other.next() is None
+
+    async def handle(session: NxSession) -> None:
+        await session.accept()
+
+    converse(nx, handle)
+
+
+def test_what_dte_cannot_do_is_declined_with_the_reason():
+    async def nx(other: Nx) -> None:
+        await other.send(a_plan(skip_cache=True))
+        answer = await other.next()
+        assert answer["do"] == "decline"
+        assert "cache" in answer["reason"]
+        assert await other.next() is None
+
+    converse(nx, nobody)
+
+
+def test_whoever_is_no_nx_is_turned_away():
+    async def nx(other: Nx) -> None:
+        await other.send({"hello": "world"})
+        assert await other.next() is None
+
+    converse(nx, nobody)
