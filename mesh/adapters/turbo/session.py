@@ -219,7 +219,7 @@ class MainTurboRunner:
                 return await self._judge(task)
             with trio.move_on_after(PATIENCE_MS / 1_000):
                 await news.wait()
-            if False:
+            if not news.is_set() and task.where == "any" and not await _runs(task.key):
                 session.visit.release_longest_held()
 
     async def _judge(self, task: Task) -> tuple[Literal["success", "failure"], str]:
