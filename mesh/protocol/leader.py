@@ -245,8 +245,12 @@ class Leader:
         if message.never:
             state.not_on[node] = message.reason
             effects.append(Tell(news.Notice(f"agent {self._name(node)} handed {message.task} back: {message.reason}")))
+        before = self.market.upstream(state) if message.missing else {}
         for missing in message.missing:
-            effects += self._lost_outputs(missing, message.reason, now)
+            if missing in before:
+                effects += self._lost_outputs(missing, message.reason, now)
+                if self.market.tasks[missing].phase is not Phase.DONE:
+                    self.market.wait_for(state, missing)
         taken_back = state.withdrawing
         effects += self._again(state, self._name(node), message.reason, now, quiet=taken_back)
         return [*effects, *self.clear(now)]
@@ -262,8 +266,8 @@ class Leader:
 
     def _lost_outputs(self, task: TaskId, reason: str, now: Instant) -> list[Effect]:
         """Nobody can give a finished task's outputs: it has to be run again, unless the main job has them."""
-        state = self.market.tasks.get(task)
-        if state is None or state.record is None or state.record.outputs is None or self.me in state.record.holders:
+        state = self.market.tasks[task]
+        if state.record is None or state.record.outputs is None or self.me in state.record.holders:
             return []
         if state.stops or state.attempts >= ATTEMPTS_MAX:
             return []

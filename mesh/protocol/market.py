@@ -219,6 +219,8 @@ class Market:
             state.record = None
             state.settled = False
             self._block_dependents(state.task.id)
+        # While it ran, outputs that it needs may have been lost.
+        state.waits_for |= {dep: None for dep in state.task.deps if self.tasks[dep].phase is not Phase.DONE}
         state.phase = Phase.WAITING
         self._become_ready(state, now)
 
@@ -230,6 +232,23 @@ class Market:
                 other.waits_for[task] = None
                 if other.phase is Phase.READY:
                     other.phase = Phase.WAITING
+
+    def upstream(self, state: TaskState) -> dict[TaskId, None]:
+        """All that it depends on, directly or not."""
+        found: dict[TaskId, None] = {}
+        stack = list(state.task.deps)
+        while stack:
+            dep = stack.pop()
+            if dep not in found:
+                found[dep] = None
+                stack.extend(self.tasks[dep].task.deps)
+        return found
+
+    def wait_for(self, state: TaskState, task: TaskId) -> None:
+        """`task`, which stands somewhere before `state`, is made again: until then there is no use in trying."""
+        state.waits_for[task] = None
+        if state.task.id not in self.dependents[task]:
+            self.dependents[task].append(state.task.id)
 
     # --- agents --------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import mesh.cli
 from mesh.adapters.native.plan import plan
 from mesh.types import TaskId
 
-DEMO = Path(mesh.cli.__file__).parent / "demo"
+DEMO = Path(mesh.cli.__file__).parent / "demo_workspace"
 
 
 def test_a_fresh_copy_of_the_demo_plans_without_a_word_of_warning(tmp_path):
