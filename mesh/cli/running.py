@@ -16,14 +16,16 @@ def lead(settings: "Settings", request: "Request", *, json: str = "", events: st
 
     from mesh.errors import Exit, MeshError
     from mesh.node import main_job
-    from mesh.node.board import Board, open_events
+    from mesh.node.board import Board
     from mesh.report.reporter import make_reporter
 
     quiet = bool(request.command) or events == "-"
     reporter = make_reporter("quiet" if quiet else "auto", sys.stdout, sys.stderr, os.environ)
-    board = Board(settings.run_id, reporter, open_events(events) if events else None, Path(json) if json else None)
+    board = Board(settings.run_id, reporter, Path(json) if json else None)
     code = int(Exit.MESH)
     try:
+        if events:
+            board.tell_events(events)
         code = trio.run(main_job.run, settings, request, board)
     except MeshError as error:
         code = int(error.exit_code)

@@ -19,13 +19,13 @@ TICK_MS: Final = 250
 
 
 class Board:
-    """An observer (see `peer`) that everything is told to. `events` is open for writing, and closed here."""
+    """An observer (see `peer`) that everything is told to."""
 
-    def __init__(self, run_id: str, reporter: Reporter, events: IO[bytes] | None, json: Path | None) -> None:
+    def __init__(self, run_id: str, reporter: Reporter, json: Path | None) -> None:
         self._began_ns = time.monotonic_ns()
         self.summary = Summary(run_id, UnixMs(time.time_ns() // 1_000_000))
         self._reporter = reporter
-        self._events = events
+        self._events: IO[bytes] | None = None
         self._json = json
         if json is not None:
             # Now, and not after an hour of work.
@@ -34,6 +34,16 @@ class Board:
                 json.touch()
             except OSError as error:
                 raise _unwritable("--json", json, error) from None
+
+    def tell_events(self, name: str) -> None:
+        """Write what happens to a file as well, or to standard output for "-". Raises `StorageError`."""
+        if name == "-":
+            self._events = open(1, "wb", buffering=0, closefd=False)  # noqa: SIM115  closed with the board
+            return
+        try:
+            self._events = Path(name).open("wb")  # noqa: SIM115  closed with the board
+        except OSError as error:
+            raise _unwritable("--events", Path(name), error) from None
 
     def _t_ms(self) -> int:
         return (time.monotonic_ns() - self._began_ns) // 1_000_000
@@ -72,17 +82,6 @@ class Board:
             self._events.close()
         if self._json is not None:
             write_atomically(self._json, canonical.encode(self.summary.to_json(exit_code)) + b"\n")
-
-
-def open_events(name: str) -> IO[bytes]:
-    """The stream behind `--events`: a file, or standard output for "-". Raises `StorageError`."""
-    if name == "-":
-        return open(1, "wb", buffering=0, closefd=False)
-    path = Path(name)
-    try:
-        return path.open("wb")
-    except OSError as error:
-        raise _unwritable("--events", path, error) from None
 
 
 def _unwritable(option: str, path: Path, error: OSError) -> StorageError:

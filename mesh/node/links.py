@@ -54,6 +54,8 @@ class Links:
         self._links: dict[NodeId, _Current] = {}
         self._kept: dict[str, None] = {}
         self._banned: dict[NodeId, None] = {}
+        self.dialling = True
+        """False once this node only ends what it has begun: then nobody is looked for any more."""
 
     def send(self, peer: NodeId, frame: bytes) -> None:
         """Over the link to `peer`; dropped where there is none."""
@@ -95,6 +97,8 @@ class Links:
         tell_at = trio.current_time() + TELL_AFTER_MS / 1000
         while True:
             for address in await self._places(addresses, peer):
+                if not self.dialling:
+                    return
                 if peer is not None and (peer in self._links or peer in self._banned):
                     break
                 try:

@@ -158,8 +158,8 @@ class _Command:
     def _over(self, peer: Peer) -> None:
         leader = peer.shell.node.leader
         assert leader is not None
-        if not self._planned and any(Path(word).name in ("nx", "nx.js") for word in self.argv):
-            peer.observer.news(Notice("nothing was distributed: nx ran no tasks through dte"))
+        if not self._planned:
+            peer.observer.news(Notice(f"nothing was distributed: no nx under `{self.argv[0]}` ran tasks through dte"))
         if leader.market.left:
             # Whoever wanted the rest is gone.
             peer.shell.happen(ev.Stop("the end of the command"))

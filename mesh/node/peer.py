@@ -378,6 +378,7 @@ class Peer:
         self.shell.happen(ev.LinkUp(link.peer, host, link.certificate))
 
     def _link_down(self, peer: NodeId, reason: str) -> None:
+        self.links.dialling = not self.shell.node.leaving
         self.shell.happen(ev.LinkDown(peer, reason))
 
     def _frame(self, peer: NodeId, frame: bytes) -> None:

@@ -103,6 +103,11 @@ class Leader:
 
     # --- agents --------------------------------------------------------------------------------------
 
+    def linked(self, node: NodeId) -> None:
+        """A new link stands. What went over the last one may be lost: records are told anew before the first award."""
+        if node in self.sent:
+            self.sent[node] = 0
+
     def joined(self, peer: Peer, chain: tuple[bytes, ...], now: Instant) -> list[Effect]:
         """A node has introduced itself as an agent, for the first time or again."""
         hello = peer.hello
@@ -130,9 +135,8 @@ class Leader:
             self.recorder.join(node, hello.name, chain, now)
             effects.append(Tell(news.AgentJoined(node, hello.name, hello.slots)))
         # Over a new link everything is told again: what was under way when the last one broke may be lost.
-        self.sent[node] = 0
-        effects.append(Send(node, self.announce()))
-        effects += self._tell_records(node)
+        self.sent.setdefault(node, 0)
+        effects += [Send(node, self.announce()), *self._tell_records(node)]
         for task in self.market.agents[node].jobs:
             state = self.market.tasks[task]
             effects.append(Send(node, Award(self.epoch, self._next_seq(), task, state.attempt)))
@@ -326,7 +330,7 @@ class Leader:
         state.failed[node, failed.attempt] = None
         # The agent may forget this result: it is in the ledger, though the task is not done.
         effects: list[Effect] = [Send(node, Records(self.epoch, (Record(failed.task, "failure"),)))]
-        if any(self.market.able(state, agent) for agent in self.market.others() if agent.node != node):
+        if any(self.market.may_come_to(state, agent, now) for agent in self.market.others() if agent.node != node):
             state.not_on[node] = "it failed there"
         if state.agent == node and state.attempt == failed.attempt:
             effects += self._again(state, failed.name, f"failed with exit code {failed.exit_code}", now)

@@ -427,6 +427,10 @@ class Market:
         """In the main job's own workspace an agent restores nothing: the main job does, once for all who work there."""
         return not agent.shares_main or all(self.tasks[dep].settled for dep in state.task.deps)
 
+    def may_come_to(self, state: TaskState, agent: Agent, now: Instant) -> bool:
+        """Whether this agent could run it, or may turn out to be able to."""
+        return self.able(state, agent) or self._undecided(state, agent, now)
+
     def _undecided(self, state: TaskState, agent: Agent, now: Instant) -> bool:
         """It is still comparing its checkout: what it can do is not known yet."""
         comparing = agent.bid is None or (not agent.bid.reason and agent.bid.graphs < state.graph)

@@ -136,6 +136,11 @@ class Node:
             done.append(self._over)
         return done
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it only ends what it has begun."""
+        return self._over is not None or self._ended
+
     def deadline(self, now: Instant) -> Instant | None:
         """When `Tick` is due, if nothing else happens; what is overdue is due now."""
         if self._ended:
@@ -210,6 +215,8 @@ class Node:
             config.workspace,
         )
         self._links[event.peer] = event
+        if self.leader is not None:
+            self.leader.linked(event.peer)
         return [fx.Send(event.peer, hello)]
 
     def _received(self, peer: NodeId, message: Message, now: Instant) -> list[fx.Effect]:

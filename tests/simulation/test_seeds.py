@@ -18,6 +18,10 @@ PAST = {
     "a_stop_before_the_first_graph_is_a_proper_end": (232,),
     # An agent was taken for lost while a task ran, came back, and was awarded the same task: its result was of an attempt that nobody asked about.
     "what_runs_meets_a_newer_award": (527, 577, 718, 940, 1005, 1074, 1436),
+    # Outputs were lost while a dependent ran; its agent died, and it was awarded again before they had been made again.
+    "what_goes_back_waits_for_what_is_made_again": (7740,),
+    # Between a new link and the hello over it, a task was awarded without the records that had been lost with the old link.
+    "records_are_told_anew_before_the_first_award": (7891,),
 }
 FRESH = 300
 

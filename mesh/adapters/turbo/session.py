@@ -154,11 +154,15 @@ class TurboSession:
     def _put_of(self, tasks: Iterable[TaskId]) -> tuple[TaskId, ...]:
         return tuple(task for task in tasks if self.visit.put(self.graph.tasks[task].key) is not None)
 
+    def let_go(self) -> None:
+        """Let turbo wait for nothing any more. To be called before it is ended: it heeds no SIGTERM while one of its reads is held."""
+        self.visit.release_all()
+
     def command_ended(self, exit_code: int) -> None:
         """The user's command is over."""
         self.exit_code = exit_code
         self.ended.set()
-        self.visit.release_all()
+        self.let_go()
 
 
 class MainTurboRunner:

@@ -117,6 +117,7 @@ class Mesh:
             return self._ran(code, stdout, stderr, planned)
         async with trio.open_nursery() as nursery, TurboSession.open(nursery, planned, main.loopback) as session:
             nursery.start_soon(self._work, nursery, session)
+            nursery.start_soon(_let_go_when_cancelled, session)
             env = main_environment(environ, session.url, main.loopback.token)
             code, stdout, stderr = await self._command(argv, env)
             ended_s = trio.current_time()
@@ -244,6 +245,13 @@ class Mesh:
             if found is not None and other is not place:
                 place.blobs.put(found.read_bytes())
                 return
+
+
+async def _let_go_when_cancelled(session: TurboSession) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        session.let_go()
 
 
 def distributed(

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ import psutil
 import pytest
 import trio
 
-from mesh.adapters.turbo import DriftError, NotKeptError, RestoreError, TurboError, drift, find, plan
+from mesh.adapters.turbo import (
+    DriftError,
+    NotKeptError,
+    RestoreError,
+    TurboError,
+    TurboSession,
+    drift,
+    find,
+    main_environment,
+    plan,
+)
 from mesh.errors import CorruptError, StorageError
 from mesh.graph import Graph
 from mesh.types import Blob, Digest, TaskId
@@ -111,6 +122,25 @@ def test_a_turbo_that_is_told_to_stop_has_done_nothing(tmp_path: Path):
                 await agent.runner.run(graph.tasks[TaskId("p0#sleep")], ignore)
 
     on_agent(tmp_path, ["sleep"], scene, packages=1, scripts=("sleep",))
+
+
+def test_turbo_on_the_main_job_ends_when_it_is_told_to_and_let_go(tmp_path: Path):
+    async def scene(here: Node, graph: Graph) -> None:
+        command = here.workspace.command("lint")
+        said = find(tuple(command), here.workspace.path)
+        assert said is not None
+        planned = await plan(said, here.workspace.path, here.environment)
+        async with trio.open_nursery() as nursery, TurboSession.open(nursery, planned, here.loopback) as session:
+            environment = main_environment(here.environment, session.url, here.loopback.token)
+            async with trio.open_nursery() as running:
+                start = partial(trio.run_process, command, cwd=here.workspace.path, env=environment, check=False)
+                turbo = await running.start(partial(start, capture_stdout=True, capture_stderr=True))
+                while not session.visit.release_longest_held():  # noqa: ASYNC110 - what is held tells nobody
+                    await trio.sleep(0.02)
+                turbo.send_signal(signal.SIGTERM)
+                session.let_go()
+
+    on_agent(tmp_path, ["lint"], scene, packages=3, scripts=("lint",))
 
 
 def test_a_success_that_could_not_be_kept_is_no_success(tmp_path: Path):

@@ -148,6 +148,24 @@ def test_over_a_new_link_an_agent_is_told_everything_again_with_the_awards_it_ha
     assert [(one.task, one.attempt) for one in again if isinstance(one, msg.Award)] == [("test", 1)]
 
 
+def test_what_was_told_over_a_broken_link_is_told_again_before_the_next_award_also_before_the_hello():
+    run = Main("build", "lint", task("test", "build", "lint"))
+    run.agent("a1")
+    run.bid("a1", cannot={"lint": "not here"})
+    run.agent("a2")
+    run.bid("a2", cannot={"build": "not here", "test": "not here"})
+    run.finish("a1", "build")
+    before = len(run.sent("a1"))
+    run.unlink("a1")
+    run.step(ev.LinkUp(key_of("a1").node_id, "10.0.0.1", b"certificate"))
+    run.finish("a2", "lint")
+    again = run.sent("a1")[before:]
+    assert run.awards[-1] == ("a1", "test", 1)
+    records = [record.task for message in again if isinstance(message, msg.Records) for record in message.records]
+    assert set(records) == {"build", "lint"}
+    assert isinstance(again[-1], msg.Award)
+
+
 def test_the_tasks_of_a_lost_agent_go_back_once():
     run = Main("build", "lint")
     run.agent("a1", slots=2)

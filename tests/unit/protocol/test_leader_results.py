@@ -185,6 +185,52 @@ def test_lost_outputs_are_made_again_and_dependents_wait_for_them_again():
     assert run.awards[-1][1:] == ("test", 2)
 
 
+def test_a_task_waits_for_outputs_that_are_made_again_however_far_before_it_they_stand():
+    run = Main("gen", task("build", "gen"), task("test", "build"), deliver=False)
+    run.agent("a1", slots=1)
+    run.finish("a1", "gen")
+    run.finish("a1", "build")
+    run.decline("a1", "test", missing=(TaskId("gen"),), reason="its holder is gone")
+    assert [name for _, name, _ in run.awards] == ["gen", "build", "test", "gen"]
+    run.finish("a1", "gen", attempt=2)
+    assert run.awards[-1] == ("a1", "test", 2)
+
+
+def test_a_second_one_who_misses_what_is_made_again_already_waits_for_it_too():
+    run = Main("gen", task("t", "gen"), task("u", "gen"), deliver=False)
+    run.agent("a1", slots=1)
+    run.agent("a2", slots=1)
+    run.finish("a1", "gen")
+    holder = {name: agent for agent, name, _ in run.awards}
+    for name in "tu":
+        run.started(holder[name], name)
+        run.decline(holder[name], name, missing=(TaskId("gen"),))
+    assert [name for _, name, _ in run.awards] == ["gen", "t", "u", "gen"]
+
+
+def test_a_task_that_ran_when_outputs_before_it_were_lost_waits_for_them_when_it_goes_back():
+    run = Main("gen", task("t", "gen"), task("u", "gen"), deliver=False)
+    run.agent("a1", slots=1)
+    run.agent("a2", slots=1)
+    run.finish("a1", "gen")
+    holder = {name: agent for agent, name, _ in run.awards}
+    run.started(holder["t"], "t")
+    run.decline(holder["u"], "u", missing=(TaskId("gen"),))
+    run.decline(holder["t"], "t")
+    assert run.state("t").waits_for == {"gen": None}
+
+
+def test_what_a_task_does_not_stand_behind_it_cannot_miss():
+    run = Main("gen", task("build", "gen"), task("test", "build"), "other", deliver=False)
+    run.agent("a1", slots=1)
+    run.finish("a1", "gen")
+    run.finish("a1", "other")
+    run.decline("a1", "build", missing=(TaskId("test"), TaskId("other"), TaskId("build"), TaskId("nobody's")))
+    assert run.state("build").waits_for == {}
+    assert run.ended == {"gen": "success", "other": "success"}
+    assert run.awards[-1] == ("a1", "build", 2)
+
+
 def test_outputs_that_the_main_job_has_are_not_lost():
     run = Main("build", task("test", "build"))
     run.agent("a1")
