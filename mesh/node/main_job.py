@@ -1,31 +1,23 @@
 """`dte run`: plan, lead, show; and end with the exit code that one machine would have ended with."""
 
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import trio
 
 from mesh.adapters.native.affected import Range
 from mesh.adapters.native.plan import plan
-from mesh.adapters.nx.environment import main_environment
-from mesh.adapters.nx.session import NxSession, listen, serve
 from mesh.errors import Exit
-from mesh.exec.ending import COOKIE_VARIABLE, end_everything
 from mesh.graph import Graph
 from mesh.node.board import Board
+from mesh.node.command import Command
 from mesh.node.local_agents import LocalAgents
 from mesh.node.peer import MANIFEST, Outcome, Peer
 from mesh.node.settings import Settings
 from mesh.protocol import events as ev
 from mesh.protocol.news import Notice, Verdict
 from mesh.wire import canonical
-
-COMMAND_GRACE_MS: Final = 5_000
-NOT_FOUND: Final = 127
-CANNOT_RUN: Final = 126
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +47,7 @@ async def run(settings: Settings, request: Request, board: Board) -> int:
         for notice in planned.notices:
             board.news(Notice(notice))
         graph, manifest = planned.graph, planned.manifest
-    command = _Command(request.command)
+    command = Command(request.command, lambda graph: _adjusted(graph, request))
 
     async def body(peer: Peer) -> None:
         agents = LocalAgents(
@@ -73,7 +65,7 @@ async def run(settings: Settings, request: Request, board: Board) -> int:
                 await peer.plan(_adjusted(_with_manifest(graph, manifest, peer), request))
                 peer.shell.happen(ev.GraphsClosed())
             else:
-                await command.run(peer, request)
+                await command.run(peer)
             await peer.shell.until_ended()
         finally:
             await agents.end()
@@ -128,68 +120,3 @@ def _agent_environment(peer: Peer) -> dict[str, str]:
         "DTE_LISTEN": "127.0.0.1:0" if host else "0.0.0.0:0",
         "DTE_DATA_DIR": str(peer.settings.data_dir),
     }
-
-
-class _Command:
-    """The user's own command, with its own terminal, and every nx under it handed over."""
-
-    def __init__(self, argv: tuple[str, ...]) -> None:
-        self.argv = argv
-        self.exit_code: int | None = None
-        self._planned = 0
-
-    async def run(self, peer: Peer, request: Request) -> None:
-        loopback = await peer.tools.loopback()
-        environ = {**peer.settings.environ, COOKIE_VARIABLE: peer.cookie}
-
-        async def handle(session: NxSession) -> None:
-            await session.accept()
-            self._planned += len(session.graph.tasks)
-            await peer.plan(_adjusted(session.graph, request), session)
-            await peer.shell.until_ended()
-
-        async with listen() as (socket_path, listener), trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listener, loopback.archives, handle)
-            env = main_environment(environ, socket_path, loopback.url, loopback.token)
-            self.exit_code = await self._run_command(peer, env)
-            nursery.cancel_scope.cancel()
-        self._over(peer)
-
-    def _over(self, peer: Peer) -> None:
-        leader = peer.shell.node.leader
-        assert leader is not None
-        if not self._planned:
-            peer.observer.news(Notice(f"nothing was distributed: no nx under `{self.argv[0]}` ran tasks through dte"))
-        if leader.market.left:
-            # Whoever wanted the rest is gone.
-            peer.shell.happen(ev.Stop("the end of the command"))
-        else:
-            peer.shell.happen(ev.GraphsClosed())
-
-    async def _run_command(self, peer: Peer, env: Mapping[str, str]) -> int:
-        try:
-            child = await trio.lowlevel.open_process(list(self.argv), env=env, cwd=peer.settings.workspace)
-        except FileNotFoundError:
-            peer.observer.news(Notice(f"{self.argv[0]}: command not found"))
-            return NOT_FOUND
-        except OSError as error:
-            peer.observer.news(Notice(f"{self.argv[0]}: {error.strerror}"))
-            return CANNOT_RUN
-        try:
-            code = await child.wait()
-        except trio.Cancelled:
-            await _end(child, env[COOKIE_VARIABLE])
-            raise
-        return code if code >= 0 else 128 - code
-
-
-async def _end(child: trio.Process, cookie: str) -> None:
-    with trio.CancelScope(shield=True):
-        if child.returncode is None:
-            child.send_signal(signal.SIGTERM)
-            with trio.move_on_after(COMMAND_GRACE_MS / 1000):
-                await child.wait()
-        await end_everything(cookie)
-        if child.returncode is None:
-            child.kill()
-            await child.wait()

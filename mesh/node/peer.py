@@ -15,7 +15,7 @@ import psutil
 import trio
 
 from mesh.adapters.native.drift import drift
-from mesh.adapters.nx.session import NxSession
+from mesh.adapters.turbo.drift import drift as turbo_drift
 from mesh.errors import MeshError, RemoteError, StorageError, UsageError
 from mesh.exec.ending import COOKIE_VARIABLE, end_everything, new_cookie
 from mesh.exec.workspace import facts
@@ -33,10 +33,11 @@ from mesh.net.tls import Tls
 from mesh.node.delivery import Deliveries
 from mesh.node.links import Links, Listeners
 from mesh.node.logs import LogBook
+from mesh.node.outlets import Outlet
 from mesh.node.settings import Settings
 from mesh.node.shell import Shell, now_instant
 from mesh.node.timings import Timings
-from mesh.node.tools import Tools
+from mesh.node.tools import TURBO, Tools
 from mesh.node.transfers import MissingError, Transfers
 from mesh.node.work import Work
 from mesh.protocol import effects as fx
@@ -110,6 +111,8 @@ class Peer:
     store: BlobStore = field(init=False)
     secret: bytes = field(init=False, repr=False)
     cookie: str = field(init=False)
+    task_environ: dict[str, str] = field(init=False, repr=False)
+    """What tools are started from: this node's own, with the cookie by which everything that was started is found."""
     nursery: trio.Nursery = field(init=False, repr=False)
     _ledger: LedgerDirectory | None = field(init=False, default=None)
     _refused: bool = field(init=False, default=False)
@@ -166,7 +169,7 @@ class Peer:
         tell = Listeners(self._link_up, self._link_down, self._frame, self._notice, self._was_refused)
         self.links = Links(key.node_id, tls, nursery, tell)
         self.transfers = Transfers(self.store, BlobClient(tls), node.membership.addresses)
-        environ = {**settings.environ, COOKIE_VARIABLE: self.cookie}
+        self.task_environ = {**settings.environ, COOKIE_VARIABLE: self.cookie}
         hidden = (self.secret.decode(errors="surrogateescape"),)
         self.tools = Tools(
             nursery,
@@ -175,7 +178,7 @@ class Peer:
             run_id=settings.run_id,
             cookie=self.cookie,
             hidden=hidden,
-            environ=environ,
+            environ=self.task_environ,
         )
         self.timings = Timings(settings.data_dir, settings.workspace, self._notice)
         # A secret that was made for one run signs nothing that a later run could check: such results stay this machine's own.
@@ -320,7 +323,7 @@ class Peer:
         self.work.know(graph)
         cannot: dict[TaskId, str] = {}
         if self.settings.role == "agent":
-            cannot = {**await self._drift(graph), **await self.tools.load(graph)}
+            cannot = {**await self._drift(graph), **await self._turbo_drift(graph), **await self.tools.load(graph)}
         cached = await trio.to_thread.run_sync(self.work.cached, graph)
         estimates = await self.timings.estimates(graph)
         self.shell.happen(ev.Checked(effect.digest, cannot, cached, estimates))
@@ -334,6 +337,18 @@ class Peer:
             return await self._compare(graph, await self._manifest(native[0])) if differing else {}
         except MeshError as error:
             return {task.id: str(error) for task in native}
+
+    async def _turbo_drift(self, graph: Graph) -> dict[TaskId, str]:
+        tasks = [task.id for task in graph.tasks.values() if task.tool == TURBO]
+        if not tasks:
+            return {}
+        if self.shell.node.shares_main():
+            why = "turbo rewrites restored files in place, and this agent works in the main job's own checkout"
+            return dict.fromkeys(tasks, why)
+        try:
+            return await turbo_drift(self.settings.workspace, graph, self.task_environ)
+        except MeshError as error:
+            return dict.fromkeys(tasks, str(error))
 
     async def _compare(self, graph: Graph, manifest: Mapping[str, str] | None) -> dict[TaskId, str]:
         environ = dict(self.settings.environ)
@@ -359,15 +374,14 @@ class Peer:
 
     # --- what a main job plans -----------------------------------------------------------------------
 
-    async def plan(self, graph: Graph, session: NxSession | None = None) -> None:
-        """Take a graph into the run; `session` is the nx that wants its results, if there is one."""
-        if session is not None:
-            self.deliveries.through(session, graph.tasks)
+    async def plan(self, graph: Graph, outlet: Outlet | None = None) -> None:
+        """Take a graph into the run; `outlet` is the tool that wants its results, if there is one."""
+        if outlet is not None:
+            self.deliveries.through(outlet, graph.tasks)
         if not graph.tasks:
             return
         blob = self.store.put(graph.encode())
         self.work.know(graph)
-        await self.tools.load(graph, session)
         self.shell.happen(ev.GraphPlanned(blob, graph))
 
     # --- peers ---------------------------------------------------------------------------------------

@@ -1,25 +1,32 @@
 """The runner of each tool, in this node's workspace, made when it is first needed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import trio
 
 from mesh.adapters.base import Runner
 from mesh.adapters.native.runner import NativeRunner
+from mesh.adapters.nx import session as nx_session
 from mesh.adapters.nx.errors import WorkerError
 from mesh.adapters.nx.runner import NxRunner
-from mesh.adapters.nx.session import Loopback, MainRunner, NxSession
+from mesh.adapters.turbo import session as turbo_session
+from mesh.adapters.turbo.runner import TurboRunner
 from mesh.cache.nx import NxCache
 from mesh.cache.server import LoopbackCache
+from mesh.cache.turbo import TurboCache
 from mesh.errors import UsageError
 from mesh.graph import Graph, Task
 from mesh.store.blobs import BlobStore
 from mesh.types import TaskId
 
+NX: Final = "nx"
+TURBO: Final = "turbo"
+
 
 class Tools:
-    """All runners of one node, and the loopback cache that nx asks."""
+    """All runners of one node, and the loopback cache that the tools ask."""
 
     def __init__(
         self,
@@ -38,26 +45,72 @@ class Tools:
         self._environ = environ
         self._native = NativeRunner(workspace, store, run_id=run_id, cookie=cookie, hidden=hidden, environ=environ)
         self._nx: NxRunner | None = None
-        self._loopback: Loopback | None = None
-        self._loading = trio.Lock()
-        self._sessions: dict[TaskId, MainRunner] = {}
+        self._turbo: TurboRunner | None = None
+        self._archives = NxCache(store)
+        self._artifacts = TurboCache(store)
+        self._server: LoopbackCache | None = None
+        self._starting = trio.Lock()
+        self._bound: dict[TaskId, Runner] = {}
 
-    async def loopback(self) -> Loopback:
+    # --- the loopback cache --------------------------------------------------------------------------
+
+    async def _served(self) -> LoopbackCache:
         """The cache on 127.0.0.1, served from the first time it is asked for."""
-        async with self._loading:
-            if self._loopback is None:
-                archives = NxCache(self._store)
-                server = LoopbackCache({"nx": archives})
+        async with self._starting:
+            if self._server is None:
+                server = LoopbackCache({NX: self._archives, TURBO: self._artifacts})
                 await self._nursery.start(server.serve)
-                self._loopback = Loopback(server.url("nx"), server.token, archives)
-        return self._loopback
+                self._server = server
+        return self._server
+
+    async def nx_cache(self) -> nx_session.Loopback:
+        """What nx is to be told of."""
+        server = await self._served()
+        return nx_session.Loopback(server.url(NX), server.token, self._archives)
+
+    async def turbo_cache(self) -> turbo_session.Loopback:
+        """What turbo is to be told of."""
+        server = await self._served()
+        return turbo_session.Loopback(server.url(TURBO), server.token, self._artifacts)
+
+    # --- runners -------------------------------------------------------------------------------------
 
     async def nx(self) -> NxRunner:
         """The nx that is kept running in this workspace."""
-        loopback = await self.loopback()
+        loopback = await self.nx_cache()
         if self._nx is None:
             self._nx = NxRunner(self._nursery, self._workspace, self._store, loopback, self._environ)
         return self._nx
+
+    async def turbo(self) -> TurboRunner:
+        """Whoever runs turbo's tasks here."""
+        loopback = await self.turbo_cache()
+        if self._turbo is None:
+            self._turbo = TurboRunner(self._workspace, loopback, self._environ)
+        return self._turbo
+
+    async def runner(self, task: Task) -> Runner:
+        """Who runs `task`. Raises `UsageError` for a tool that this version does not know."""
+        bound = self._bound.get(task.id)
+        if bound is not None:
+            return bound
+        match task.tool:
+            case "native":
+                return self._native
+            case "nx":
+                return await self.nx()
+            case "turbo":
+                return await self.turbo()
+            case other:
+                raise UsageError(
+                    f"{task.id} is a task of {other!r}, which this dte cannot run; install one version everywhere"
+                )
+
+    def bind(self, tasks: Iterable[TaskId], runner: Runner) -> None:
+        """These tasks are `runner`'s: on the main job the tool itself may restore, and even run, what stays there."""
+        self._bound.update(dict.fromkeys(tasks, runner))
+
+    # --- loading -------------------------------------------------------------------------------------
 
     async def warm_up(self) -> None:
         """Load what this workspace will probably need while there is nothing else to do. A failure shows again when it matters."""
@@ -67,37 +120,23 @@ class Tools:
             except WorkerError:
                 return
 
-    async def load(self, graph: Graph, session: NxSession | None = None) -> dict[TaskId, str]:
+    async def load(self, graph: Graph) -> dict[TaskId, str]:
         """Get ready for the tasks of `graph`; returns those of tools that do not work here, with the reason."""
-        tasks = [task for task in graph.tasks.values() if task.tool == "nx"]
+        tasks = [task for task in graph.tasks.values() if task.tool == NX]
         if not tasks:
             return {}
         runner = await self.nx()
         runner.load(graph)
-        if session is not None:
-            main = MainRunner(runner, session)
-            self._sessions.update(dict.fromkeys(graph.tasks, main))
-            return {}
         try:
             await runner.start()
         except WorkerError as error:
             return {task.id: str(error) for task in tasks}
         return {}
 
-    async def runner(self, task: Task) -> Runner:
-        """Who runs `task`. Raises `UsageError` for a tool that this version does not know."""
-        match task.tool:
-            case "native":
-                return self._native
-            case "nx":
-                return self._sessions.get(task.id) or await self.nx()
-            case other:
-                raise UsageError(
-                    f"{task.id} is a task of {other!r}, which this version of dte cannot run; install one version everywhere"
-                )
-
     async def aclose(self) -> None:
         """End what the tools keep running."""
         await self._native.aclose()
         if self._nx is not None:
             await self._nx.aclose()
+        if self._turbo is not None:
+            await self._turbo.aclose()

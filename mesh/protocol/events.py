@@ -163,6 +163,8 @@ class Stop:
     reason: str
     broken: bool = False
     """It is not that anybody wants it: this node cannot go on."""
+    unwanted: bool = False
+    """Nobody wants the rest any more: what has failed by then is what the run came to."""
 
 
 @dataclass(frozen=True, slots=True)

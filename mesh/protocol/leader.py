@@ -463,23 +463,26 @@ class Leader:
     def _end_if_done(self, now: Instant) -> list[Effect]:
         if not self.closed or self.market.left or self.undelivered or self.verdict is not None:
             return []
-        failed = any(
+        verdict: news.Verdict = "error" if self.broken else "failure" if self._has_failed() else "success"
+        return self._end(verdict, self.broken, now)
+
+    def _has_failed(self) -> bool:
+        """A task behind an allowed failure is no failure; one that was skipped stands behind a real one, which is found itself."""
+        return any(
             state.record is not None and state.record.status != "success" and not state.task.allow_failure
             for state in self.market.tasks.values()
         )
-        # A task behind an allowed failure is no failure; one that was skipped stands behind a real one, which is found itself.
-        verdict: news.Verdict = "error" if self.broken else "failure" if failed else "success"
-        return self._end(verdict, self.broken, now)
 
-    def stop(self, reason: str, now: Instant, *, broken: bool = False) -> list[Effect]:
+    def stop(self, reason: str, now: Instant, *, broken: bool = False, unwanted: bool = False) -> list[Effect]:
         """Somebody wants the run to end: nothing new is started, what runs is ended, and every task is accounted for."""
         if self.verdict is not None:
             return []
+        verdict: news.Verdict = "error" if broken else "failure" if unwanted and self._has_failed() else "cancelled"
         effects: list[Effect] = []
         for state in list(self.market.tasks.values()):
             if state.phase is not Phase.DONE:
                 effects += self._decide(state, "cancelled", f"the run was stopped by {reason}", now)
-        return [*effects, *self._end("error" if broken else "cancelled", f"stopped by {reason}", now)]
+        return [*effects, *self._end(verdict, f"stopped by {reason}", now)]
 
     def _end(self, verdict: news.Verdict, reason: str, now: Instant) -> list[Effect]:
         self.verdict = verdict

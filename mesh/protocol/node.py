@@ -188,8 +188,8 @@ class Node:
                 return [] if (leader := self._open_run()) is None else leader.brought(event, now)
             case ev.Undelivered():
                 return [] if (leader := self._open_run()) is None else leader.not_brought(event, now)
-            case ev.Stop(reason, broken):
-                return self._stop(reason, now, broken=broken)
+            case ev.Stop():
+                return self._stop(event, now)
             case ev.Tick():
                 return self._tick(now)
             case _:
@@ -417,10 +417,15 @@ class Node:
     def _awarded(self, peer: NodeId, award: Award) -> list[fx.Effect]:
         if peer != self.main or self._over is not None:
             return []
-        main = self.membership.peers.get(peer)
+        return self.worker.awarded(award, peer, shares_main=self.shares_main())
+
+    def shares_main(self) -> bool:
+        """Whether this node works in the main job's own workspace."""
+        if self.main is None or self.main == self.me:
+            return self.main is not None
+        main = self.membership.peers.get(self.main)
         theirs = main.hello.workspace if main is not None and main.hello is not None else ""
-        shares = peer == self.me or theirs == self.config.workspace != ""
-        return self.worker.awarded(award, peer, shares_main=shares)
+        return theirs == self.config.workspace != ""
 
     def _finished(self, task: TaskId, attempt: int, execution: ev.Execution, now: Instant) -> list[fx.Effect]:
         if self._amend_at is None and self.leader is None:
@@ -472,9 +477,10 @@ class Node:
         wait_ms = min(self.config.wait_ms, AFTER_LOSS_MS) if self._main_was_here else self.config.wait_ms
         return after(self._leaderless_since, wait_ms)
 
-    def _stop(self, reason: str, now: Instant, *, broken: bool) -> list[fx.Effect]:
+    def _stop(self, event: ev.Stop, now: Instant) -> list[fx.Effect]:
+        reason = event.reason
         if self.leader is not None:
-            return self.leader.stop(reason, now, broken=broken)
+            return self.leader.stop(reason, now, broken=event.broken, unwanted=event.unwanted)
         goodbye = Leave(f"stopped by {reason}")
         effects: list[fx.Effect] = [fx.Send(node, goodbye) for node in self.membership.linked()]
         return [*effects, *self._leave(f"stopped by {reason}")]

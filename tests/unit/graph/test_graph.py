@@ -1,7 +1,7 @@
 """Graphs are checked once, at their door: behind it nobody meets a cycle, an unknown name or a wrong order."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import RemoteError
@@ -91,6 +91,7 @@ def test_more_tasks_than_the_limit_are_refused(monkeypatch):
         Graph.decode(data)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_names_in_any_order_make_a_topological_order_or_are_refused(data):
     names = data.draw(st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8))

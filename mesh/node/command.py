@@ -1,0 +1,157 @@
+"""A command of the user's, wrapped: it has the terminal, prints and exits; what it wants done, the mesh does.
+
+turbo      the command names turbo: dte plans by turbo's own dry run, and holds turbo's reads of its cache until the results are there
+nx         any other command: every nx under it hands over its plan, and waits for results
+neither    it runs as if dte were not there, and a notice says so
+"""
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import trio
+
+from mesh.adapters.nx import environment as nx_environment
+from mesh.adapters.nx.session import MainRunner, NxSession, listen, serve
+from mesh.adapters.turbo import environment as turbo_environment
+from mesh.adapters.turbo.command import TurboCommand, find
+from mesh.adapters.turbo.plan import TurboPlan, plan
+from mesh.adapters.turbo.session import MainTurboRunner, TurboSession
+from mesh.exec.ending import COOKIE_VARIABLE, end_everything
+from mesh.graph import Graph
+from mesh.node.outlets import NxOutlet, TurboOutlet
+from mesh.node.peer import Peer
+from mesh.protocol import events as ev
+from mesh.protocol.news import Notice
+
+GRACE_MS: Final = 5_000
+SETTLE_MS: Final = 5_000
+"""How long results may still be on their way when the command that wanted them has ended well."""
+NOT_FOUND: Final = 127
+CANNOT_RUN: Final = 126
+
+Adjust = Callable[[Graph], Graph]
+
+
+class Command:
+    """One wrapped command. `exit_code` is its own, None while it has not ended."""
+
+    def __init__(self, argv: tuple[str, ...], adjust: Adjust) -> None:
+        self.exit_code: int | None = None
+        self._argv = argv
+        self._adjust = adjust
+        self._planned = 0
+
+    async def run(self, peer: Peer) -> None:
+        """Run it, and close the run when it has ended."""
+        turbo = find(self._argv, peer.settings.workspace)
+        if turbo is None:
+            await self._run_nx(peer)
+        else:
+            await self._run_turbo(peer, turbo)
+        await self._close(peer)
+
+    # --- nx ------------------------------------------------------------------------------------------
+
+    async def _run_nx(self, peer: Peer) -> None:
+        loopback = await peer.tools.nx_cache()
+
+        async def handle(session: NxSession) -> None:
+            await session.accept()
+            graph = self._adjust(session.graph)
+            self._planned += len(graph.tasks)
+            runner = await peer.tools.nx()
+            runner.load(graph)
+            peer.tools.bind(graph.tasks, MainRunner(runner, session))
+            outlet = NxOutlet(session, peer.tools, peer.store, peer.work.restoring)
+            await peer.plan(graph, outlet)
+            await peer.shell.until_ended()
+
+        async with listen() as (socket_path, listener), trio.open_nursery() as nursery:
+            nursery.start_soon(serve, listener, loopback.archives, handle)
+            env = nx_environment.main_environment(peer.task_environ, socket_path, loopback.url, loopback.token)
+            self.exit_code = await self._execute(peer, env)
+            nursery.cancel_scope.cancel()
+
+    # --- turbo ---------------------------------------------------------------------------------------
+
+    async def _run_turbo(self, peer: Peer, turbo: TurboCommand) -> None:
+        planned = await plan(turbo, peer.settings.workspace, peer.task_environ)
+        for notice in planned.notices:
+            peer.observer.news(Notice(notice))
+        if planned.objection:
+            peer.observer.news(Notice(f"turbo runs everything on this machine: {planned.objection}"))
+            self.exit_code = await self._execute(peer, _without_ours(peer.task_environ))
+            return
+        await self._run_planned_turbo(peer, planned)
+
+    async def _run_planned_turbo(self, peer: Peer, planned: TurboPlan) -> None:
+        loopback = await peer.tools.turbo_cache()
+        async with TurboSession.open(peer.nursery, planned, loopback) as session:
+            graph = self._adjust(session.graph)
+            self._planned += len(graph.tasks)
+            peer.tools.bind(graph.tasks, MainTurboRunner(session, peer.settings.workspace))
+            await peer.plan(graph, TurboOutlet(session))
+            env = turbo_environment.main_environment(peer.task_environ, session.url, loopback.token)
+            self.exit_code = await self._execute(peer, env, session.let_go)
+            session.command_ended(self.exit_code)
+        for task in session.recovered():
+            peer.observer.news(
+                Notice(f"{task} failed on an agent and passed on the main job: it is flaky, or the machines differ")
+            )
+        for task in session.not_taken():
+            peer.observer.news(
+                Notice(f"{task} was done by an agent, and turbo did it again: do both have the same signature key?")
+            )
+
+    # --- both ----------------------------------------------------------------------------------------
+
+    async def _close(self, peer: Peer) -> None:
+        """The command has ended: so does the run, as soon as every task is accounted for."""
+        leader = peer.shell.node.leader
+        assert leader is not None
+        if not self._planned:
+            name = self._argv[0]
+            peer.observer.news(Notice(f"nothing was distributed: no nx or turbo under `{name}` ran tasks through dte"))
+        peer.shell.happen(ev.GraphsClosed())
+        with trio.move_on_after(SETTLE_MS / 1000 if self.exit_code == 0 else 0):
+            await peer.shell.until_ended()
+        # Whoever wanted the rest is gone.
+        peer.shell.happen(ev.Stop("the end of the command", unwanted=True))
+
+    async def _execute(
+        self, peer: Peer, env: Mapping[str, str], before_ending: Callable[[], None] = lambda: None
+    ) -> int:
+        try:
+            child = await trio.lowlevel.open_process(list(self._argv), env=env, cwd=peer.settings.workspace)
+        except FileNotFoundError:
+            peer.observer.news(Notice(f"{self._argv[0]}: command not found"))
+            return NOT_FOUND
+        except OSError as error:
+            peer.observer.news(Notice(f"{self._argv[0]}: {os.strerror(error.errno or 0)}"))
+            return CANNOT_RUN
+        try:
+            code = await child.wait()
+        except trio.Cancelled:
+            before_ending()
+            await _end(child, env[COOKIE_VARIABLE])
+            raise
+        return code if code >= 0 else 128 - code
+
+
+def _without_ours(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's own environment, and the cookie by which what it starts is found again."""
+    return {name: value for name, value in environ.items() if not name.startswith("DTE_") or name == COOKIE_VARIABLE}
+
+
+async def _end(child: trio.Process, cookie: str) -> None:
+    with trio.CancelScope(shield=True):
+        if child.returncode is None:
+            child.send_signal(signal.SIGTERM)
+            with trio.move_on_after(GRACE_MS / 1000):
+                await child.wait()
+        await end_everything(cookie)
+        if child.returncode is None:
+            child.kill()
+            await child.wait()

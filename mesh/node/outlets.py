@@ -1,0 +1,89 @@
+"""How a wrapped tool on the main job is given what the mesh has done: each shows results in its own way, and restores outputs by itself."""
+
+from typing import Final, Protocol
+
+import trio
+
+from mesh.adapters.nx.errors import RestoreError, WorkerError
+from mesh.adapters.nx.session import Delivery, NxSession
+from mesh.adapters.nx.session import Status as NxStatus
+from mesh.adapters.turbo.session import Status as TurboStatus
+from mesh.adapters.turbo.session import TurboSession
+from mesh.graph import Task
+from mesh.node.tools import Tools
+from mesh.protocol import effects as fx
+from mesh.store.blobs import BlobStore
+from mesh.types import UnixMs
+
+_NX: Final[dict[str, NxStatus]] = {name: name for name in ("success", "failure", "skipped", "cancelled")}
+_TURBO: Final[dict[str, TurboStatus]] = {name: name for name in ("success", "failure", "skipped", "cancelled")}
+
+
+class Outlet(Protocol):
+    """One tool's process on the main job, which waits for results."""
+
+    async def show(self, effect: fx.Deliver, task: Task) -> None:
+        """Give it one, whose log and outputs are in the store. Raises a `MeshError`."""
+
+    async def close(self) -> None:
+        """It has had all of them."""
+
+
+class NxOutlet:
+    """An nx whose runner has been replaced: it prints each log, restores each archive, and sums up."""
+
+    def __init__(self, session: NxSession, tools: Tools, store: BlobStore, restoring: trio.Lock) -> None:
+        self._session = session
+        self._tools = tools
+        self._store = store
+        self._restoring = restoring
+
+    async def show(self, effect: fx.Deliver, task: Task) -> None:
+        """Have nx show it, twice if need be: what it found in the way may be gone by then."""
+        restores = effect.outputs is not None and not effect.in_place
+        if effect.outputs is not None and restores and not task.cache:
+            # nx caches nothing of such a task: its outputs came in dte's own archive.
+            runner = await self._tools.nx()
+            async with self._restoring:
+                await runner.restore(task, effect.outputs)
+            restores = False
+        delivery = Delivery(
+            effect.task,
+            _NX[effect.status],
+            effect.exit_code,
+            self._log(effect) or effect.problem.encode(),
+            UnixMs(effect.started_ms),
+            UnixMs(effect.ended_ms),
+            effect.key,
+            effect.outputs if restores else None,
+        )
+        try:
+            await self._session.deliver(delivery)
+        except RestoreError:
+            await self._session.deliver(delivery)
+
+    def _log(self, effect: fx.Deliver) -> bytes:
+        path = self._store.find(effect.log.digest) if effect.log is not None and effect.log.size else None
+        return path.read_bytes() if path is not None else b""
+
+    async def close(self) -> None:
+        """Let nx print its summary and exit."""
+        try:
+            await self._session.finish()
+        except WorkerError:
+            return  # it has gone by itself; its exit code tells
+
+
+class TurboOutlet:
+    """A turbo whose reads of its cache are held: it restores and prints what it is given, and runs the rest itself."""
+
+    def __init__(self, session: TurboSession) -> None:
+        self._session = session
+
+    async def show(self, effect: fx.Deliver, task: Task) -> None:
+        """Answer turbo's read."""
+        outputs = effect.outputs if effect.status == "success" else None
+        self._session.deliver(task.id, _TURBO[effect.status], outputs)
+
+    async def close(self) -> None:
+        """Turbo sees for itself."""

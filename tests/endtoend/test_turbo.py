@@ -1,0 +1,124 @@
+"""Turborepo over a real mesh: a main job and two agents in three clones with three HOMEs, against plain turbo in a fourth."""
+
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.endtoend.mesh_under_test import Machine, Running, Site, dte
+from tests.turbo_workspace import Workspace, commit, make_workspace
+
+pytestmark = [pytest.mark.turbo, pytest.mark.timeout(300)]
+
+COMMAND = ("run", "build", "test", "lint")
+QUIET = {"CI": "1", "TURBO_TELEMETRY_DISABLED": "1", "NO_COLOR": "1"}
+LIMIT_S = 120
+
+
+class TurboSite(Site):
+    """Machines that are clones of one turbo workspace."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, {})
+        self.workspace = make_workspace(root / "ws", packages=4)
+
+    def clone(self, name: str) -> Workspace:
+        return self.workspace.clone(self.root / name / "workspace")
+
+    def machine(self, name: str) -> Machine:
+        workspace = self.clone(name)
+        return Machine(name, workspace.path, workspace.home, self.root / name / "data")
+
+    def turbo(self, *arguments: str) -> Running:
+        return self.main("--agent-wait", "60s", "--", "npx", "turbo", *arguments, **QUIET)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[TurboSite]:
+    site = TurboSite(tmp_path / "site")
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+def shown(output: str) -> list[str]:
+    """What a person reads, less what differs between two runs of turbo alone, and whether a result came from a cache."""
+    return sorted(
+        re.sub(r"cache (miss, executing|hit, replaying logs) ", "cache ", line.rstrip())
+        for line in output.replace("\r", "").splitlines()
+        if not re.match(r"\s*(Time|Cached):|\s+• Remote caching", line)
+    )
+
+
+def test_the_main_job_looks_as_if_turbo_had_run_there(site: TurboSite):
+    plain = site.clone("alone")
+    expected = plain.turbo(*COMMAND)
+    agents = [site.agent(name) for name in ("a1", "a2")]
+    main = site.turbo(*COMMAND)
+    assert main.ended(LIMIT_S) == expected.returncode == 0
+    assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
+    assert shown(main.out.read_text()) == shown(expected.stdout)
+    assert Workspace(site.root / "main/workspace").files() == plain.files() != {}
+    told = main.json
+    assert told["verdict"] == "success"
+    assert {task["where"] for task in told["tasks"]} == {"a1", "a2"}
+    assert len(told["tasks"]) == 12
+    assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_a_failing_task_ends_turbo_with_its_own_code_and_its_log(site: TurboSite):
+    tool = site.workspace.path / "tools/task.mjs"
+    tool.write_text(
+        "if (process.cwd().endsWith('p1') && process.argv[2] === 'test') { console.log('p1 is broken'); process.exit(7); }\n"
+        + tool.read_text()
+    )
+    commit(site.workspace.path)
+    plain = site.clone("alone")
+    expected = plain.turbo(*COMMAND, "--continue")
+    agents = [site.agent(name) for name in ("a1", "a2")]
+    main = site.turbo(*COMMAND, "--continue")
+    assert main.ended(LIMIT_S) == expected.returncode == 7
+    assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
+    assert "p1 is broken" in main.out.read_text()
+    assert Workspace(site.root / "main/workspace").files() == plain.files()
+    assert main.json["verdict"] == "failure"
+    assert main.tasks["p1#test"]["status"] == "failure"
+
+
+def test_without_agents_turbo_runs_everything_here(site: TurboSite):
+    main = site.main("--agent-wait", "1s", "--", "npx", "turbo", *COMMAND, **QUIET)
+    assert main.ended(LIMIT_S) == 0
+    assert "no agent came within 1 s: the main job works alone" in main.err.read_text()
+    assert {task["where"] for task in main.json["tasks"]} == {"main"}
+    assert main.json["verdict"] == "success"
+
+
+def test_an_agent_killed_in_the_middle_costs_time_and_nothing_else(site: TurboSite):
+    plain = site.clone("alone")
+    assert plain.turbo(*COMMAND).returncode == 0
+    agents = [site.agent(name) for name in ("a1", "a2")]
+    main = site.turbo(*COMMAND)
+    main.happens("task-ended", 2)
+    agents[0].signal(signal.SIGKILL)
+    assert main.ended(LIMIT_S) == 0
+    assert Workspace(site.root / "main/workspace").files() == plain.files()
+    assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_a_run_that_is_stopped_leaves_nothing_behind(site: TurboSite):
+    site.agent("a1")
+    main = site.turbo(*COMMAND)
+    main.happens("task-started", 1)
+    main.signal(signal.SIGTERM)
+    assert main.ended(LIMIT_S) == 143
+    assert main.json["verdict"] == "cancelled"
+    site.is_quiet()
+
+
+def test_a_command_that_must_not_be_distributed_runs_plainly_and_says_why(site: TurboSite):
+    main = site.turbo(*COMMAND, "--force")
+    assert main.ended(LIMIT_S) == 0
+    assert "turbo runs everything on this machine:" in main.err.read_text()
