@@ -74,7 +74,8 @@ def _workspace(tasks: Many) -> list[Check]:
 
     from mesh.cli.checks.native import tasks_of_dte_toml
     from mesh.cli.checks.nx import tasks_of_nx
-    from mesh.cli.ci.workspace import DISTRIBUTED, tools_of
+    from mesh.cli.checks.turbo import tasks_of_turbo
+    from mesh.cli.ci.workspace import tools_of
 
     root, checks = Path.cwd(), []
     tools = tools_of(root)
@@ -88,9 +89,8 @@ def _workspace(tasks: Many) -> list[Check]:
         checks.append(Check("ok", f"found {file}, for {tool}"))
         if tool == "nx":
             checks += tasks_of_nx(root, tasks, os.environ)
-        elif tool == "dte.toml":
+        elif tool == "turbo":
+            checks += tasks_of_turbo(root, tasks, os.environ)
+        else:
             checks += tasks_of_dte_toml(root, tasks, os.environ)
-        if tool not in DISTRIBUTED:
-            what = f"this version of dte does not distribute the tasks of {tool}"
-            checks.append(Check("warn", what, "the main job runs all of them"))
     return checks

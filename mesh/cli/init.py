@@ -90,7 +90,6 @@ def _write(path: Path, text: str, *, force: bool, shown: str) -> bool:
 def _tell(ci: str, tools: list[str], *, named: bool) -> None:
     """What is left for a person to do."""
     from mesh.cli.ci.template import PROVIDERS
-    from mesh.cli.ci.workspace import DISTRIBUTED
 
     provider = PROVIDERS[ci]
     print("before it can run:")
@@ -101,8 +100,4 @@ def _tell(ci: str, tools: list[str], *, named: bool) -> None:
     if tools[1:]:
         print(
             f"note: it is for {tools[0]}; {' and '.join(tools[1:])} is here too: for that, change the command in the file"
-        )
-    if tools[0] not in DISTRIBUTED:
-        print(
-            f"note: this version of dte does not distribute the tasks of {tools[0]}: the main job will run all of them"
         )

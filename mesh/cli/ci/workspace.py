@@ -17,8 +17,6 @@ TOOL_FILES: Final[tuple[tuple[str, ToolName], ...]] = (
     ("turbo.jsonc", "turbo"),
     (FILE_NAME, "dte.toml"),
 )
-DISTRIBUTED: Final[tuple[ToolName, ...]] = ("nx", "dte.toml")
-"""Whose tasks agents can run; those of others run on the main job."""
 
 _USUAL: Final = ("lint", "typecheck", "check-types", "test", "build")
 _NX_TARGETS: Final = ("lint", "typecheck", "test", "build")
@@ -102,7 +100,7 @@ def command_of(root: Path, tool: ToolName) -> tuple[str, ...]:
         affected = [f'set -- {execute} nx affected -t {targets} --base="$base"']
         everything = f"set -- {execute} nx run-many -t {targets}"
     elif tool == "turbo":
-        tasks = " ".join(_turbo_tasks(root))
+        tasks = " ".join(turbo_tasks(root))
         affected = ['export TURBO_SCM_BASE="$base"', f"set -- {execute} turbo run {tasks} --affected"]
         everything = f"set -- {execute} turbo run {tasks}"
     else:
@@ -138,7 +136,8 @@ def _has_branch(root: Path, name: str) -> bool:
     return True
 
 
-def _turbo_tasks(root: Path) -> list[str]:
+def turbo_tasks(root: Path) -> list[str]:
+    """Tasks of turbo.json that CI is likely to run."""
     path = next(root / name for name, tool in TOOL_FILES if tool == "turbo" and (root / name).is_file())
     table = _json(path)
     tasks = table.get("tasks") or table.get("pipeline") or {}
