@@ -123,7 +123,9 @@ class Work:
 
     def execute(self, effect: fx.Execute) -> None:
         """Run a task."""
-        self._nursery.start_soon(self._execute, effect)
+        # Made here and not in the new task: it may be asked to end before it has begun.
+        scope = self._running[effect.task] = trio.CancelScope()
+        self._nursery.start_soon(self._execute, effect, scope)
 
     def kill(self, effect: fx.Kill) -> None:
         """End a task."""
@@ -131,10 +133,9 @@ class Work:
         if scope is not None:
             scope.cancel()
 
-    async def _execute(self, effect: fx.Execute) -> None:
+    async def _execute(self, effect: fx.Execute, scope: trio.CancelScope) -> None:
         event: ev.Event = ev.TaskKilled(effect.task, effect.attempt)
-        with trio.CancelScope() as scope:
-            self._running[effect.task] = scope
+        with scope:
             try:
                 event = await self._attempt(effect)
             finally:

@@ -69,11 +69,16 @@ class Membership:
             peer.linked = False
             peer.down_since = now
 
-    def heard(self, node: NodeId, now: Instant) -> None:
-        """Any message of `node` shows that it is alive."""
+    def heard(self, node: NodeId, now: Instant) -> bool:
+        """Any message of `node` shows that it is alive; True where it was taken for dead, over the link it speaks on."""
         peer = self.peers.get(node)
-        if peer is not None:
-            peer.heard = now
+        if peer is None:
+            return False
+        peer.heard = now
+        if not peer.linked or peer.member.standing != "dead":
+            return False
+        peer.member = _with(peer.member, "alive")
+        return True
 
     def introduced(self, node: NodeId) -> bool:
         """Whether it has said who it is, on some link of ours."""

@@ -202,8 +202,14 @@ class Node:
     # --- peers ---------------------------------------------------------------------------------------
 
     def _link_up(self, event: ev.LinkUp) -> list[fx.Effect]:
+        self._links[event.peer] = event
+        if self.leader is not None:
+            self.leader.linked(event.peer)
+        return [fx.Send(event.peer, self._introduction())]
+
+    def _introduction(self) -> Hello:
         config = self.config
-        hello = Hello(
+        return Hello(
             config.run_id,
             config.name,
             config.role,
@@ -214,17 +220,13 @@ class Node:
             config.facts,
             config.workspace,
         )
-        self._links[event.peer] = event
-        if self.leader is not None:
-            self.leader.linked(event.peer)
-        return [fx.Send(event.peer, hello)]
 
     def _received(self, peer: NodeId, message: Message, now: Instant) -> list[fx.Effect]:
-        self.membership.heard(peer, now)
+        is_back = self.membership.heard(peer, now)
         try:
             if not isinstance(message, Hello) and not self.membership.introduced(peer):
                 raise RemoteError("unexpected", "a link begins with a hello")
-            return self._message(peer, message, now)
+            return [*(self._back(peer, now) if is_back else []), *self._message(peer, message, now)]
         except RemoteError as error:
             return [
                 fx.Disconnect(peer, str(error)),
@@ -282,6 +284,17 @@ class Node:
         elif self.leader is not None:
             effects += self.leader.joined(known, (known.certificate, *self.config.chain[1:]), now)
         return effects
+
+    def _back(self, peer: NodeId, now: Instant) -> list[fx.Effect]:
+        """It was silent for so long that it was taken for dead, and speaks again: both begin anew, by a hello."""
+        known = self.membership.peers[peer]
+        assert known.hello is not None, "only who has introduced itself is taken for dead"
+        hello: list[fx.Effect] = [fx.Send(peer, self._introduction())]
+        if known.hello.role == "main":
+            return [*hello, *self._main_is_here(peer, known.hello)]
+        if self.leader is None:
+            return hello
+        return [*hello, *self.leader.joined(known, (known.certificate, *self.config.chain[1:]), now)]
 
     def _main_is_here(self, main: NodeId, hello: Hello) -> list[fx.Effect]:
         if self.leader is not None:

@@ -91,6 +91,19 @@ def test_an_agent_that_is_silent_on_an_open_link_is_lost_only_after_long():
     assert [left.name for left in run.told(news.AgentLeft)] == ["a1"]
 
 
+def test_an_agent_that_speaks_again_after_it_was_taken_for_dead_begins_anew():
+    run = Main(task("a", where="agent"))
+    run.agent("a1")
+    run.wait(SILENCE_MAX_MS, silent=("a1",))
+    assert "a1" not in {agent.name for agent in run.node.leader.market.others()}
+    run.effects.clear()
+    run.say("a1", msg.Beat(Epoch(1)))
+    assert run.sent("a1", msg.Hello), "it has to bid again, and is asked to by a hello"
+    assert "a1" in {agent.name for agent in run.node.leader.market.others()}
+    run.bid("a1")
+    assert [award.task for award in run.sent("a1", msg.Award)] == ["a"]
+
+
 # --- rumours ---------------------------------------------------------------------------------------
 
 
