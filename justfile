@@ -37,7 +37,7 @@ test *ARGS:
 
 # Those that take minutes
 test-slow *ARGS:
-    pytest -m slow -rs {{ARGS}}
+    pytest --numprocesses 2 -m slow -rs {{ARGS}}
 
 # Simulated runs, one for each seed
 sim LIVES="300" SEED="0":

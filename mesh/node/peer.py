@@ -134,16 +134,27 @@ class Peer:
         credentials = authority.issue(key, settings.name)
         tls = Tls.of(credentials)
         self.listener = await Listener.bind(settings.listen, tls)
-        try:
-            async with trio.open_nursery() as self.nursery:
-                self._put_together(authority, key, credentials.chain_der, tls)
-                await self._run(body)
-        finally:
-            with trio.CancelScope(shield=True):
-                await self.listener.aclose()
-                self.shell.close()
+        async with trio.open_nursery() as outside:
+            # Signals are heard to the very end: nothing that was started may outlive this process because somebody is impatient.
+            outside.start_soon(self._signals)
+            try:
+                async with trio.open_nursery() as self.nursery:
+                    self._put_together(authority, key, credentials.chain_der, tls)
+                    await self._run(body)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._let_go()
+            outside.cancel_scope.cancel()
         assert self._outcome is not None
         return self._outcome
+
+    async def _let_go(self) -> None:
+        """End and close everything, whatever state it is in."""
+        await self.listener.aclose()
+        self.shell.close()
+        await self.timings.keep()
+        await self.tools.aclose()
+        await end_everything(self.cookie)
 
     def _put_together(self, authority: Authority, key: NodeKey, chain: tuple[bytes, ...], tls: Tls) -> None:
         settings, nursery = self.settings, self.nursery
@@ -194,7 +205,6 @@ class Peer:
         handler = blob_handler(self.store.find, self._status)
         async with trio.open_nursery() as port:
             port.start_soon(self.listener.serve, self.links.accepted, handler, self._stranger)
-            nursery.start_soon(self._signals)
             nursery.start_soon(self.shell.clock)
             nursery.start_soon(self.work.send_logs)
             for address in self.settings.peers:
@@ -209,10 +219,6 @@ class Peer:
             await self.links.flush()
             port.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
-        with trio.CancelScope(shield=True):
-            await self.timings.keep()
-            await self.tools.aclose()
-            await end_everything(self.cookie)
 
     async def _linger(self) -> None:
         """Agents that start together with a very short run would find nobody, and wait for a main job that has been and gone."""
@@ -466,7 +472,7 @@ class Peer:
             async for number in received:
                 if self._outcome is not None and self._outcome.signal:
                     self.nursery.cancel_scope.cancel()
-                    return
+                    continue
                 name = signal.Signals(number).name
                 self._outcome = Outcome(fx.End(None, f"stopped by {name}"), signal=number)
                 self.observer.news(Notice(f"{name}: ending every task; once more to not wait for them"))

@@ -11,6 +11,8 @@ from tests.endtoend.mesh_under_test import Site, dte, until
 from tests.endtoend.workspaces import toml
 from tests.nx_workspace import make_workspace
 
+pytestmark = pytest.mark.slow
+
 MakeSite = Callable[[Mapping[str, str]], Site]
 GATED = toml(build='command = "until test -e ../../gate; do sleep 0.1; done"')
 

@@ -16,6 +16,8 @@ from tests.endtoend.ci_jobs import CIS, start_job
 from tests.endtoend.mesh_under_test import Machine, MakeSite, Running, Site, dte, git, write_files
 from tests.nx_workspace import make_workspace
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "dte.toml": """
 [tasks.build]

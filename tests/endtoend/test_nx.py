@@ -67,7 +67,7 @@ def files(site: NxSite, machine: str) -> dict[str, bytes]:
     return Workspace(site.root / machine / "workspace").files()
 
 
-@pytest.mark.parametrize("first", ["main", "agents"])
+@pytest.mark.parametrize("first", ["main", pytest.param("agents", marks=pytest.mark.slow)])
 def test_the_main_job_looks_as_if_nx_had_run_there(site: NxSite, first: str):
     expected, plain = alone(site)
     if first == "agents":
@@ -121,6 +121,7 @@ def test_a_failing_test_has_nx_own_code_its_log_here_and_its_dependents_skipped(
         site.close()
 
 
+@pytest.mark.slow
 def test_without_agents_the_main_job_does_it_all_and_says_so(site: NxSite):
     main = site.main("--agent-wait", "1s", "--", "npx", "nx", *COMMAND, **QUIET)
     assert main.ended(LIMIT_S) == 0
@@ -128,6 +129,7 @@ def test_without_agents_the_main_job_does_it_all_and_says_so(site: NxSite):
     assert {task["where"] for task in main.json["tasks"]} == {"main"}
 
 
+@pytest.mark.slow
 def test_an_agent_killed_in_the_middle_costs_time_and_nothing_else(site: NxSite):
     expected, plain = alone(site)
     agents = [site.agent(name) for name in ("a1", "a2")]
@@ -140,6 +142,7 @@ def test_an_agent_killed_in_the_middle_costs_time_and_nothing_else(site: NxSite)
     assert dte("verify", str(main.ledger)).returncode == 0
 
 
+@pytest.mark.slow
 def test_an_agent_with_another_commit_gets_no_task_and_both_sides_say_so(site: NxSite):
     other = site.machine("other")
     other.write("packages/p0/src/index.js", "module.exports = () => 'changed';\n")

@@ -88,6 +88,7 @@ def test_a_failing_task_ends_turbo_with_its_own_code_and_its_log(site: TurboSite
     assert main.tasks["p1#test"]["status"] == "failure"
 
 
+@pytest.mark.slow
 def test_without_agents_turbo_runs_everything_here(site: TurboSite):
     main = site.main("--agent-wait", "1s", "--", "npx", "turbo", *COMMAND, **QUIET)
     assert main.ended(LIMIT_S) == 0
@@ -96,6 +97,7 @@ def test_without_agents_turbo_runs_everything_here(site: TurboSite):
     assert main.json["verdict"] == "success"
 
 
+@pytest.mark.slow
 def test_an_agent_killed_in_the_middle_costs_time_and_nothing_else(site: TurboSite):
     plain = site.clone("alone")
     assert plain.turbo(*COMMAND).returncode == 0
@@ -118,6 +120,7 @@ def test_a_run_that_is_stopped_leaves_nothing_behind(site: TurboSite):
     site.is_quiet()
 
 
+@pytest.mark.slow
 def test_a_command_that_must_not_be_distributed_runs_plainly_and_says_why(site: TurboSite):
     main = site.turbo(*COMMAND, "--force")
     assert main.ended(LIMIT_S) == 0

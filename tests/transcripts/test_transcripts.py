@@ -96,6 +96,7 @@ def test_the_transcript_is_what_happens(site: Site, name: str) -> None:
     site.is_quiet()
 
 
+@pytest.mark.slow
 @pytest.mark.nx  # node and npm is what it needs, whichever the tool
 @pytest.mark.parametrize("name", TOOLS)
 def test_the_transcript_of_a_tool_from_npm_is_what_happens(tmp_path: Path, name: str) -> None:

@@ -10,7 +10,7 @@ from mesh.adapters.nx import NxSession
 from tests.nx_workspace import Workspace, make_workspace
 from tests.shell.nx.harness import Mesh, Ran, node
 
-pytestmark = pytest.mark.nx
+pytestmark = [pytest.mark.nx, pytest.mark.slow]
 
 PORT = 18_423
 

@@ -19,7 +19,7 @@ from mesh.types import Blob, Digest, TaskId
 from tests.nx_workspace import make_workspace
 from tests.shell.nx.harness import Mesh, Node, node
 
-pytestmark = pytest.mark.nx
+pytestmark = [pytest.mark.nx, pytest.mark.slow]
 
 
 def on_agent(

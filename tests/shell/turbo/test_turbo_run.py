@@ -12,7 +12,7 @@ from mesh.net.http import Request, Response
 from tests.shell.turbo.harness import MAIN, Ran, distributed, mesh, over
 from tests.turbo_workspace import commit, make_workspace
 
-pytestmark = [pytest.mark.turbo, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.turbo, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def shown(output: str) -> list[str]:

@@ -28,7 +28,7 @@ from mesh.types import Blob, Digest, TaskId
 from tests.shell.turbo.harness import Node, node
 from tests.turbo_workspace import make_workspace
 
-pytestmark = [pytest.mark.turbo, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.turbo, pytest.mark.slow, pytest.mark.timeout(300)]
 
 Scene = Callable[[Node, Graph], Awaitable[None]]
 

@@ -29,6 +29,7 @@ class Terminal:
         self.out = os.fdopen(slave, "w", encoding="utf-8")
         self.resize(columns, rows)
         self.raw = b""
+        self._marks = 0
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -42,10 +43,13 @@ class Terminal:
 
     def text(self) -> str:
         """All that was written so far, once it has come through."""
-        self.out.write("\x1b[9999z")
+        # Each call has a mark of its own: an earlier one may still be the last thing that has come through.
+        self._marks += 1
+        mark = f"\x1b[{9_000 + self._marks}z"
+        self.out.write(mark)
         self.out.flush()
         deadline = time.monotonic() + 5
-        while not self.raw.endswith(b"\x1b[9999z") and time.monotonic() < deadline:
+        while mark.encode() not in self.raw and time.monotonic() < deadline:
             time.sleep(0.001)
         return self.raw.decode()
 
