@@ -31,13 +31,13 @@ fix:
     ruff check --fix .
     ruff format .
 
-# The tests, but for the slow ones; arguments go to pytest
+# The tests, but for the slow ones; arguments go to pytest. Four at a time on two cores: most of them wait for processes
 test *ARGS:
-    pytest --numprocesses 2 -m "not slow" -rs {{ARGS}}
+    pytest --numprocesses 4 -m "not slow" -rs {{ARGS}}
 
 # Those that take minutes
 test-slow *ARGS:
-    pytest --numprocesses 2 -m slow -rs {{ARGS}}
+    pytest --numprocesses 3 -m slow -rs {{ARGS}}
 
 # Simulated runs, one for each seed
 sim LIVES="300" SEED="0":
