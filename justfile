@@ -33,7 +33,7 @@ fix:
 
 # The tests, but for the slow ones; arguments go to pytest. Four at a time on two cores: most of them wait for processes
 test *ARGS:
-    pytest --numprocesses 4 -m "not slow" -rs {{ARGS}}
+    pytest --numprocesses 4 --dist worksteal -m "not slow" -rs {{ARGS}}
 
 # Those that take minutes
 test-slow *ARGS:
