@@ -9,7 +9,6 @@ from mesh.wire.messages import Role
 
 LISTEN_DEFAULT: Final = "0.0.0.0:0"
 MAIN_WAIT_MS: Final = 15_000
-AGENT_WAIT_MS: Final = 10 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
