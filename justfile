@@ -43,9 +43,9 @@ test-slow *ARGS:
 sim LIVES="300" SEED="0":
     dte sim --lives {{LIVES}} --seed {{SEED}}
 
-# Measure: noop, transfer
+# Measure: noop, transfer, nx, nx-cached
 bench NAME="noop" *ARGS:
-    python tests/benchmarks/{{NAME}}.py {{ARGS}}
+    python -m tests.benchmarks.{{replace(NAME, "-", "_")}} {{ARGS}}
 
 # The specification's vectors, against dte itself or any other implementation
 conform *ADAPTER="python conformance/adapters/mesh/adapter.py":

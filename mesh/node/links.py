@@ -19,7 +19,7 @@ from mesh.net.tls import Tls
 from mesh.types import NodeId
 
 RETRY_FIRST_MS: Final = 100
-RETRY_MAX_MS: Final = 1_000
+RETRY_MAX_MS: Final = 500
 TELL_AFTER_MS: Final = 3_000
 """A peer that cannot be reached is told of after this long: at the start of a run others are often not there yet."""
 TELL_AGAIN_MS: Final = 60_000

@@ -237,9 +237,7 @@ async function makePlan(nx, cache, options, context) {
   const graph = context.taskGraph;
   const all = Object.values(graph.tasks);
   const deferred = context.hashingDeferredTaskIds ?? context.deferredTaskIds ?? [];
-  const local = [];
-  // Not initialised yet, the cache answers from this machine alone.
-  for (const task of all) if (task.cache && task.hash && (await cache.get(task))) local.push(task.id);
+  const local = await cachedHere(cache, all);
   return {
     nx: nx.version,
     node: process.version,
@@ -259,6 +257,18 @@ async function makePlan(nx, cache, options, context) {
     dependencies: graph.dependencies,
     continuous_dependencies: graph.continuousDependencies ?? {},
   };
+}
+
+/** Those whose results this machine's cache has. Not initialised yet, the cache answers for nobody else. */
+async function cachedHere(cache, all) {
+  const known = all.filter((task) => task.cache && task.hash);
+  if (cache.getBatch) {
+    const found = await cache.getBatch(known);
+    return known.filter((task) => found.has(task.hash)).map((task) => task.id);
+  }
+  const found = [];
+  for (const task of known) if (await cache.get(task)) found.push(task.id);
+  return found;
 }
 
 /** The task as nx planned it, without what only this process has. */
