@@ -106,7 +106,7 @@ def settings_of(
     """Settings for one node, checked."""
     import platform
 
-    from mesh.node.links import check_address
+    from mesh.net.address import check_peer
     from mesh.node.settings import LISTEN_DEFAULT, Settings
     from mesh.store.home import home
 
@@ -121,7 +121,7 @@ def settings_of(
         data_dir=home(),
         environ=dict(os.environ),
         listen=split_list(listen) or (LISTEN_DEFAULT,),
-        peers=tuple(check_address(peer) for peer in split_list(peers)),
+        peers=tuple(check_peer(peer) for peer in split_list(peers)),
         rendezvous=Path(rendezvous).absolute() if rendezvous else None,
         labels=tuple(dict.fromkeys([*own_labels, *split_list(labels)])),
         wait_ms=wait_ms,

@@ -1,32 +1,25 @@
 """How a task's processes are found and ended: all of them, those that left for a session of their own too.
 
-Each task's first process leads a session, and carries a *cookie* in its environment, which its children inherit. Whoever is in the session
-or carries the cookie belongs to the task. A cookie extends that of whoever made it (`/outer/inner`), so that ending a task ends the tasks
-of a node that ran inside it.
+Each task's first process leads a session, and carries a *cookie* in its environment (cookie.py), which its children inherit. Whoever is in the
+session or carries the cookie belongs to the task.
 """
 
 import os
-import secrets
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
 import psutil
 import trio
 
-COOKIE_VARIABLE: Final = "DTE_TASK_COOKIE"
+from mesh.exec.cookie import COOKIE_VARIABLE
+
 KILL_WAIT_MS: Final = 10_000
 """How long SIGKILL may take. Only a process that hangs in the kernel, or one of another user, is still there after it."""
 
 _POLL_FIRST_MS: Final = 1
 _POLL_MAX_MS: Final = 50
 _NO_SESSION: Final = -1
-
-
-def new_cookie(environ: Mapping[str, str] = os.environ) -> str:
-    """A cookie for what is started from a process with this environment."""
-    return f"{environ.get(COOKIE_VARIABLE, '')}/{secrets.token_hex(8)}"
 
 
 async def end_everything(cookie: str, *, grace_ms: int = 2_000) -> tuple[str, ...]:

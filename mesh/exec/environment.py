@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mesh.exec.ending import COOKIE_VARIABLE
+from mesh.exec.cookie import COOKIE_VARIABLE
 from mesh.types import TaskId
 
 OWN_PREFIX: Final = "DTE_"

@@ -17,7 +17,8 @@ from typing import Final
 
 import trio
 
-from mesh.exec.ending import COOKIE_VARIABLE, end_processes, new_cookie
+from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
+from mesh.exec.ending import end_processes
 from mesh.types import UnixMs
 
 LINGER_MS: Final = 500

@@ -1,10 +1,7 @@
 """Addresses as people write them, "HOST:PORT", with brackets around an IPv6 host."""
 
 import re
-import socket
 from typing import Final
-
-import psutil
 
 from mesh.errors import UsageError
 
@@ -22,23 +19,14 @@ def split_address(address: str) -> tuple[str, int]:
     return match["ipv6"] or match["host"], int(match["port"])
 
 
+def check_peer(text: str) -> str:
+    """`text`, if it is an address that can be dialled: HOST:PORT with both. Raises `UsageError`."""
+    host, port = split_address(text)
+    if not host or not port:
+        raise UsageError(f"{text!r} is no address of a peer: HOST:PORT was expected, with a port that is not 0")
+    return text
+
+
 def join_address(host: str, port: int) -> str:
     """What `split_address` splits."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def machine_hosts(family: socket.AddressFamily) -> list[str]:
-    """The addresses of this machine that others may reach it by; loopback is last, for those on the same machine."""
-    found = dict.fromkeys(
-        address.address
-        for addresses in psutil.net_if_addrs().values()
-        for address in addresses
-        # A link-local address means nothing without the name of the reader's own interface.
-        if address.family == family and not address.address.startswith(("fe80:", "169.254."))
-    )
-    return sorted(found, key=is_loopback)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine itself can reach `host`."""
-    return host == "::1" or host.startswith("127.")

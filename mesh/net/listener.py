@@ -13,8 +13,9 @@ from typing import Final, Self
 import trio
 
 from mesh.errors import UsageError
-from mesh.net.address import is_loopback, join_address, machine_hosts, split_address
+from mesh.net.address import join_address, split_address
 from mesh.net.errors import NetError, NotDteError
+from mesh.net.hosts import is_loopback, machine_hosts
 from mesh.net.http import Handler, serve_http
 from mesh.net.link import Link, accept_link
 from mesh.net.tls import ALPN_LINK, Tls, TlsStream, accept

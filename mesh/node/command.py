@@ -18,7 +18,8 @@ from mesh.adapters.turbo import environment as turbo_environment
 from mesh.adapters.turbo.command import TurboCommand, find
 from mesh.adapters.turbo.plan import TurboPlan, plan
 from mesh.adapters.turbo.session import MainTurboRunner, TurboSession
-from mesh.exec.ending import COOKIE_VARIABLE, end_everything
+from mesh.exec.cookie import COOKIE_VARIABLE
+from mesh.exec.ending import end_everything
 from mesh.graph import Graph
 from mesh.node.outlets import NxOutlet, TurboOutlet
 from mesh.node.peer import Peer

@@ -10,8 +10,6 @@ from typing import Final
 
 import trio
 
-from mesh.errors import UsageError
-from mesh.net.address import split_address
 from mesh.net.dialer import resolve
 from mesh.net.errors import NetError, UntrustedError
 from mesh.net.link import Link, dial_link
@@ -155,11 +153,3 @@ class Links:
 
     def _replaces(self, new: NodeId, old: NodeId, peer: NodeId) -> bool:
         return new == old or new == min(self._me, peer)
-
-
-def check_address(text: str) -> str:
-    """`text`, if it is HOST:PORT with a port. Raises `UsageError`."""
-    host, port = split_address(text)
-    if not host or not port:
-        raise UsageError(f"{text!r} is no address of a peer: HOST:PORT was expected, with a port that is not 0")
-    return text

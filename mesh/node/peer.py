@@ -17,7 +17,8 @@ import trio
 from mesh.adapters.native.drift import drift
 from mesh.adapters.turbo.drift import drift as turbo_drift
 from mesh.errors import MeshError, RemoteError, StorageError, UsageError
-from mesh.exec.ending import COOKIE_VARIABLE, end_everything, new_cookie
+from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
+from mesh.exec.ending import end_everything
 from mesh.exec.workspace import facts
 from mesh.graph import Graph, Task
 from mesh.identity.authority import Authority

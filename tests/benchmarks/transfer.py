@@ -22,7 +22,10 @@ from pathlib import Path
 import trio
 
 from mesh.identity import Authority, Credentials, NodeKey
-from mesh.net import BlobClient, Link, Listener, Tls, blob_handler
+from mesh.net.blobs import BlobClient, blob_handler
+from mesh.net.link import Link
+from mesh.net.listener import Listener
+from mesh.net.tls import Tls
 
 NGINX_CONF = """
 daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log;

@@ -6,27 +6,3 @@
 
 Both shims reach into modules of nx that are not documented, but have been where they are from nx 21 to 24; docs/guide/nx.md says which.
 """
-
-from mesh.adapters.nx.environment import main_environment, worker_environment
-from mesh.adapters.nx.errors import DriftError, NotKeptError, RestoreError, WorkerError
-from mesh.adapters.nx.plan import Plan
-from mesh.adapters.nx.runner import NxRunner
-from mesh.adapters.nx.session import Archives, Delivery, Loopback, MainRunner, NxSession, listen, serve
-
-__all__ = [
-    "Archives",
-    "Delivery",
-    "DriftError",
-    "Loopback",
-    "MainRunner",
-    "NotKeptError",
-    "NxRunner",
-    "NxSession",
-    "Plan",
-    "RestoreError",
-    "WorkerError",
-    "listen",
-    "main_environment",
-    "serve",
-    "worker_environment",
-]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from mesh.exec.ending import COOKIE_VARIABLE
+from mesh.exec.cookie import COOKIE_VARIABLE
 from mesh.exec.environment import OWN_PREFIX
 from mesh.wire import canonical
 

@@ -23,7 +23,8 @@ from mesh.adapters.nx.session import Loopback
 from mesh.adapters.nx.worker import NxWorker
 from mesh.errors import CorruptError
 from mesh.exec import archive
-from mesh.exec.ending import COOKIE_VARIABLE, end_processes, new_cookie
+from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
+from mesh.exec.ending import end_processes
 from mesh.graph import Graph, Task
 from mesh.store.blobs import BlobStore
 from mesh.types import Blob, TaskId, UnixMs

@@ -18,7 +18,8 @@ import trio
 from mesh.adapters.nx.environment import WORKER
 from mesh.adapters.nx.errors import WorkerError
 from mesh.adapters.nx.link import LineReader, listen
-from mesh.exec.ending import COOKIE_VARIABLE, end_processes, new_cookie
+from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
+from mesh.exec.ending import end_processes
 from mesh.wire import canonical
 
 START_MAX_MS: Final = 300_000

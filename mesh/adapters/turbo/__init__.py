@@ -7,30 +7,3 @@
 
 All of it is what turbo documents or prints: `--dry=json`, `turbo config`, `turbo run PKG#TASK` and the protocol of its remote cache.
 """
-
-from mesh.adapters.turbo.command import TurboCommand, find
-from mesh.adapters.turbo.drift import drift
-from mesh.adapters.turbo.environment import main_environment
-from mesh.adapters.turbo.errors import DriftError, NotKeptError, RestoreError, TurboError
-from mesh.adapters.turbo.plan import TurboPlan, plan
-from mesh.adapters.turbo.runner import TurboRunner
-from mesh.adapters.turbo.session import Artifacts, Loopback, MainTurboRunner, TurboSession, Visit
-
-__all__ = [
-    "Artifacts",
-    "DriftError",
-    "Loopback",
-    "MainTurboRunner",
-    "NotKeptError",
-    "RestoreError",
-    "TurboCommand",
-    "TurboError",
-    "TurboPlan",
-    "TurboRunner",
-    "TurboSession",
-    "Visit",
-    "drift",
-    "find",
-    "main_environment",
-    "plan",
-]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mesh.exec.ending import COOKIE_VARIABLE
+from mesh.exec.cookie import COOKIE_VARIABLE
 from mesh.wire.canonical import Reader
 
 SIGNATURE_KEY: Final = "TURBO_REMOTE_CACHE_SIGNATURE_KEY"

@@ -15,7 +15,7 @@ from mesh.cli.checks import Check
 from mesh.cli.common import run_id_of, secret_of
 from mesh.errors import MeshError
 from mesh.identity.authority import Authority
-from mesh.net.address import is_loopback, machine_hosts
+from mesh.net.hosts import is_loopback, machine_hosts
 from mesh.store.home import home
 
 PROGRAM_S: Final = 20

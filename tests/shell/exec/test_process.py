@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from mesh.exec import process as process_module
-from mesh.exec.ending import COOKIE_VARIABLE, end_everything, new_cookie
+from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
+from mesh.exec.ending import end_everything
 from mesh.exec.process import Exited, Spec, run
 
 # Two forks and a session of its own, as a daemon does; it says where it is, and goes on for long.

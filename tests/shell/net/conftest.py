@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from mesh.identity import Authority, Credentials, NodeKey
-from mesh.net import Tls
+from mesh.net.tls import Tls
 from mesh.types import NodeId
 
 

@@ -9,18 +9,11 @@ import trio
 import trio.testing
 
 from mesh.errors import CorruptError, RemoteError
-from mesh.net import (
-    BlobClient,
-    BrokenStreamError,
-    Listener,
-    NetError,
-    NotHereError,
-    Response,
-    UnreachableError,
-    UntrustedError,
-    blob_handler,
-)
 from mesh.net import blobs as blobs_module
+from mesh.net.blobs import BlobClient, blob_handler
+from mesh.net.errors import BrokenStreamError, NetError, NotHereError, UnreachableError, UntrustedError
+from mesh.net.http import Response
+from mesh.net.listener import Listener
 from mesh.net.tls import accept
 
 CONTENT = bytes(range(256)) * 9_000

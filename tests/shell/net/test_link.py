@@ -7,8 +7,11 @@ import trio
 import trio.testing
 
 from mesh.errors import UsageError
-from mesh.net import Link, Listener, UnreachableError, UntrustedError, accept_link, dial, dial_link
+from mesh.net.dialer import dial
+from mesh.net.errors import UnreachableError, UntrustedError
 from mesh.net.http import Response
+from mesh.net.link import Link, accept_link, dial_link
+from mesh.net.listener import Listener
 from mesh.net.tls import accept, connect
 from mesh.wire.frames import FRAME_BYTES_MAX
 

@@ -6,19 +6,14 @@ import pytest
 import trio
 
 from mesh.errors import UsageError
-from mesh.net import (
-    Listener,
-    NetError,
-    NotDteError,
-    Response,
-    UnreachableError,
-    UntrustedError,
-    dial,
-    dial_link,
-    resolve,
-)
 from mesh.net import listener as listener_module
-from mesh.net.address import is_loopback, split_address
+from mesh.net.address import split_address
+from mesh.net.dialer import dial, resolve
+from mesh.net.errors import NetError, NotDteError, UnreachableError, UntrustedError
+from mesh.net.hosts import is_loopback
+from mesh.net.http import Response
+from mesh.net.link import dial_link
+from mesh.net.listener import Listener
 
 
 async def answer(request) -> Response:

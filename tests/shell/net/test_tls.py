@@ -8,9 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from mesh.net import ALPN_HTTP, ALPN_LINK, BrokenStreamError, NetError, NotDteError, UnreachableError, UntrustedError
 from mesh.net import tls as tls_module
-from mesh.net.tls import accept, connect
+from mesh.net.errors import BrokenStreamError, NetError, NotDteError, UnreachableError, UntrustedError
+from mesh.net.tls import ALPN_HTTP, ALPN_LINK, accept, connect
 
 
 def run(test, *args):

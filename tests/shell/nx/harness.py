@@ -9,8 +9,11 @@ from pathlib import Path
 import trio
 
 from mesh.adapters.base import Outcome, Runner
-from mesh.adapters.nx import Delivery, Loopback, MainRunner, NxRunner, NxSession, listen, main_environment, serve
-from mesh.cache import LoopbackCache, NxCache
+from mesh.adapters.nx.environment import main_environment
+from mesh.adapters.nx.runner import NxRunner
+from mesh.adapters.nx.session import Delivery, Loopback, MainRunner, NxSession, listen, serve
+from mesh.cache.nx import NxCache
+from mesh.cache.server import LoopbackCache
 from mesh.graph import Task
 from mesh.store.blobs import BlobStore
 from mesh.types import TaskId

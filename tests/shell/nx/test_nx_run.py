@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from mesh.adapters.nx import NxSession
+from mesh.adapters.nx.session import NxSession
 from tests.nx_workspace import Workspace, make_workspace
 from tests.shell.nx.harness import Mesh, Ran, node
 
@@ -138,7 +138,7 @@ def test_where_everything_is_in_the_local_cache_nx_is_left_alone(tmp_path: Path)
 
 
 def test_without_dte_nx_runs_everything_itself(tmp_path: Path):
-    from mesh.adapters.nx import main_environment
+    from mesh.adapters.nx.environment import main_environment
 
     main = make_workspace(tmp_path / "main", projects=2, targets=("build",))
     environment = main_environment(main.environment(), str(tmp_path / "nobody"), "http://127.0.0.1:9/nx", "token")

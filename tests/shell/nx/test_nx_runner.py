@@ -12,7 +12,8 @@ import psutil
 import pytest
 import trio
 
-from mesh.adapters.nx import Delivery, DriftError, NotKeptError, NxSession, WorkerError
+from mesh.adapters.nx.errors import DriftError, NotKeptError, WorkerError
+from mesh.adapters.nx.session import Delivery, NxSession
 from mesh.errors import CorruptError, StorageError
 from mesh.graph import Graph
 from mesh.types import Blob, Digest, TaskId

@@ -9,18 +9,13 @@ from pathlib import Path
 import trio
 
 from mesh.adapters.base import Outcome, Runner
-from mesh.adapters.turbo import (
-    Loopback,
-    MainTurboRunner,
-    TurboPlan,
-    TurboRunner,
-    TurboSession,
-    drift,
-    find,
-    main_environment,
-    plan,
-)
-from mesh.cache import LoopbackCache
+from mesh.adapters.turbo.command import find
+from mesh.adapters.turbo.drift import drift
+from mesh.adapters.turbo.environment import main_environment
+from mesh.adapters.turbo.plan import TurboPlan, plan
+from mesh.adapters.turbo.runner import TurboRunner
+from mesh.adapters.turbo.session import Loopback, MainTurboRunner, TurboSession
+from mesh.cache.server import LoopbackCache
 from mesh.cache.turbo import TurboCache
 from mesh.errors import LocalError
 from mesh.graph import Task

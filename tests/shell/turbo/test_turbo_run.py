@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from mesh.cache import LoopbackCache
+from mesh.cache.server import LoopbackCache
 from mesh.net.http import Request, Response
 from tests.shell.turbo.harness import MAIN, Ran, distributed, mesh, over
 from tests.turbo_workspace import commit, make_workspace

@@ -11,17 +11,12 @@ import psutil
 import pytest
 import trio
 
-from mesh.adapters.turbo import (
-    DriftError,
-    NotKeptError,
-    RestoreError,
-    TurboError,
-    TurboSession,
-    drift,
-    find,
-    main_environment,
-    plan,
-)
+from mesh.adapters.turbo.command import find
+from mesh.adapters.turbo.drift import drift
+from mesh.adapters.turbo.environment import main_environment
+from mesh.adapters.turbo.errors import DriftError, NotKeptError, RestoreError, TurboError
+from mesh.adapters.turbo.plan import plan
+from mesh.adapters.turbo.session import TurboSession
 from mesh.errors import CorruptError, StorageError
 from mesh.graph import Graph
 from mesh.types import Blob, Digest, TaskId

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.cache import parse_archive
+from mesh.cache.nx import parse_archive
 from mesh.errors import CorruptError
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import httpx
 import trio
 
-from mesh.cache import LoopbackCache, NxCache
+from mesh.cache.nx import NxCache
+from mesh.cache.server import LoopbackCache
 from mesh.errors import StorageError
 from mesh.store.blobs import BlobStore
 from mesh.types import Blob, Digest

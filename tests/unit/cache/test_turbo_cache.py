@@ -7,7 +7,7 @@ import httpx
 import pytest
 import trio
 
-from mesh.cache import LoopbackCache
+from mesh.cache.server import LoopbackCache
 from mesh.cache.turbo import TurboCache, Visit, parse_artifact
 from mesh.errors import CorruptError, StorageError
 from mesh.store.blobs import BlobStore

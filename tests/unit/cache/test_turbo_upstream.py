@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import trio
 
-from mesh.cache import LoopbackCache
+from mesh.cache.server import LoopbackCache
 from mesh.cache.turbo import TurboCache
 from mesh.cache.turbo_upstream import FAILURES_MAX
 from mesh.net.http import Request, Response

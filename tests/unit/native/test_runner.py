@@ -13,7 +13,7 @@ import trio
 from mesh.adapters.base import Outcome, Runner
 from mesh.adapters.native.runner import NativeRunner
 from mesh.errors import CorruptError, StorageError
-from mesh.exec.ending import COOKIE_VARIABLE, new_cookie
+from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 from mesh.graph import Task
 from mesh.store.blobs import BlobStore
 from mesh.types import Blob, TaskId

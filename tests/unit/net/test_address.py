@@ -3,7 +3,8 @@ import socket
 import pytest
 
 from mesh.errors import UsageError
-from mesh.net.address import is_loopback, join_address, machine_hosts, split_address
+from mesh.net.address import join_address, split_address
+from mesh.net.hosts import is_loopback, machine_hosts
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from mesh.adapters.nx import environment as module
-from mesh.adapters.nx import main_environment, worker_environment
+from mesh.adapters.nx.environment import main_environment, worker_environment
 
 BASE = {
     "PATH": "/bin",

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import trio
 
-from mesh.adapters.nx import Delivery, NxSession, RestoreError, WorkerError, listen, serve
+from mesh.adapters.nx.errors import RestoreError, WorkerError
 from mesh.adapters.nx.link import LineReader
+from mesh.adapters.nx.session import Delivery, NxSession, listen, serve
 from mesh.errors import CorruptError
 from mesh.types import Blob, Digest, TaskId
 from mesh.wire import canonical
