@@ -1,19 +1,13 @@
-"""The one port on 127.0.0.1 where every tool finds its remote cache, each below a path of its own: `/nx`, `/turbo`, …
-
-A run's tasks are other people's code on the same machine, so each request must carry the session's random token.
-"""
+"""Who answers at the loopback port: each tool's own protocol, below its path, for requests that carry the session's token."""
 
 import hmac
-import secrets
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 
+from mesh.cache.port import LoopbackPort
 from mesh.net.http import Request, Response, serve_http
-
-LOOPBACK: Final = "127.0.0.1"
-TOKEN_BYTES: Final = 24
 
 
 class ToolCache(Protocol):
@@ -27,25 +21,26 @@ class ToolCache(Protocol):
 
 
 class LoopbackCache:
-    """The server. `serve` runs until it is cancelled; `url` is right from when it has started."""
+    """The server, at `port` or one of its own. `serve` runs until it is cancelled."""
 
-    def __init__(self, tools: Mapping[str, ToolCache]) -> None:
-        self.token = secrets.token_urlsafe(TOKEN_BYTES)
+    def __init__(self, tools: Mapping[str, ToolCache], port: LoopbackPort | None = None) -> None:
+        self._port = LoopbackPort() if port is None else port
+        self.token = self._port.token
         self._tools = dict(tools)
-        self._port = 0
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen and answer."""
-        listeners = await trio.open_tcp_listeners(0, host=LOOPBACK)
-        self._port = listeners[0].socket.getsockname()[1]
-        task_status.started()
-        await trio.serve_listeners(self._connection, listeners)
+        """Answer whoever comes, or has come already."""
+        try:
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._port.socket))
+            task_status.started()
+            await trio.serve_listeners(self._connection, [listener])
+        finally:
+            self._port.close()
 
     def url(self, tool: str) -> str:
         """Where `tool` is to be told that its cache is."""
-        assert self._port, "the cache is not being served yet"
         assert tool in self._tools, f"no cache speaks {tool}'s protocol"
-        return f"http://{LOOPBACK}:{self._port}/{tool}"
+        return self._port.url(tool)
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         await serve_http(stream, self._handle)

@@ -39,8 +39,7 @@ def _show(place: "Path", agents: int) -> int:
     from mesh.cli.running import lead
     from mesh.errors import Exit
     from mesh.ledger.verify import verify
-    from mesh.node.main_job import Request
-    from mesh.node.settings import Settings
+    from mesh.node.settings import Request, Settings
     from mesh.store.ledger_dir import read_directory
 
     main = place / "main"

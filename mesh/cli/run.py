@@ -1,6 +1,11 @@
 """`dte run`: distribute native tasks, or any command of the user's."""
 
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from mesh.adapters.native.affected import Range
 
 Many = list[str]
 
@@ -77,11 +82,10 @@ def run(
     """
     from pathlib import Path
 
-    from mesh.adapters.native.affected import Range
     from mesh.cli.common import duration_ms, settings_of, slots_of
     from mesh.cli.running import lead
     from mesh.errors import UsageError
-    from mesh.node.main_job import Request
+    from mesh.node.settings import Request
 
     command = context.obj
     if command is not None and (tasks or affected or base or head):
@@ -118,7 +122,7 @@ def run(
         )
     request = Request(
         tasks=tuple(tasks or ()),
-        affected=Range(base, head) if affected else None,
+        affected=_range(base, head) if affected else None,
         command=tuple(command or ()),
         agents=agents,
         agent_slots=slots or max(1, slots_of(0) // max(1, agents)),
@@ -127,3 +131,9 @@ def run(
         task_timeout_ms=duration_ms(task_timeout, "--task-timeout") if task_timeout else None,
     )
     return lead(settings, request, json=json, events=events)
+
+
+def _range(base: str, head: str) -> "Range":
+    from mesh.adapters.native.affected import Range
+
+    return Range(base, head)

@@ -6,12 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mesh.node.main_job import Request
-    from mesh.node.settings import Settings
+    from mesh.node.headstart import HeadStart
+    from mesh.node.settings import Request, Settings
 
 
 def lead(settings: "Settings", request: "Request", *, json: str = "", events: str = "") -> int:
     """Run it to its end. `--json` is written whatever happens once the run has begun."""
+    from mesh.adapters.turbo.command import find
+
+    if not request.command or find(request.command, settings.workspace) is not None:
+        return _lead(settings, request, None, json=json, events=events)
+    from mesh.node.headstart import head_start
+
+    with head_start(request.command, settings.workspace, settings.environ) as started:
+        return _lead(settings, request, started, json=json, events=events)
+
+
+def _lead(settings: "Settings", request: "Request", started: "HeadStart | None", *, json: str, events: str) -> int:
     import trio
 
     from mesh.errors import Exit, MeshError
@@ -26,7 +37,7 @@ def lead(settings: "Settings", request: "Request", *, json: str = "", events: st
     try:
         if events:
             board.tell_events(events)
-        code = trio.run(main_job.run, settings, request, board)
+        code = trio.run(main_job.run, settings, request, board, started)
     except MeshError as error:
         code = int(error.exit_code)
         board.failed(str(error))

@@ -6,14 +6,13 @@ neither    it runs as if dte were not there, and a notice says so
 """
 
 import os
-import signal
+import subprocess
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import trio
 
-from mesh.adapters.nx import environment as nx_environment
-from mesh.adapters.nx.session import MainRunner, NxSession, listen, serve
+from mesh.adapters.nx.session import MainRunner, NxSession, serve
 from mesh.adapters.turbo import environment as turbo_environment
 from mesh.adapters.turbo.command import TurboCommand, find
 from mesh.adapters.turbo.plan import TurboPlan, plan
@@ -21,6 +20,7 @@ from mesh.adapters.turbo.session import MainTurboRunner, TurboSession
 from mesh.exec.cookie import COOKIE_VARIABLE
 from mesh.exec.ending import end_everything
 from mesh.graph import Graph
+from mesh.node.headstart import HeadStart, start
 from mesh.node.outlets import NxOutlet, TurboOutlet
 from mesh.node.peer import Peer
 from mesh.protocol import events as ev
@@ -38,24 +38,26 @@ Adjust = Callable[[Graph], Graph]
 class Command:
     """One wrapped command. `exit_code` is its own, None while it has not ended."""
 
-    def __init__(self, argv: tuple[str, ...], adjust: Adjust) -> None:
+    def __init__(self, argv: tuple[str, ...], adjust: Adjust, started: HeadStart | None = None) -> None:
         self.exit_code: int | None = None
+        self._started = started
         self._argv = argv
         self._adjust = adjust
         self._planned = 0
 
     async def run(self, peer: Peer) -> None:
         """Run it, and close the run when it has ended."""
-        turbo = find(self._argv, peer.settings.workspace)
-        if turbo is None:
-            await self._run_nx(peer)
+        if self._started is not None:
+            await self._run_nx(peer, self._started)
         else:
+            turbo = find(self._argv, peer.settings.workspace)
+            assert turbo is not None, "what names no turbo has been started already"
             await self._run_turbo(peer, turbo)
         await self._close(peer)
 
     # --- nx ------------------------------------------------------------------------------------------
 
-    async def _run_nx(self, peer: Peer) -> None:
+    async def _run_nx(self, peer: Peer, started: HeadStart) -> None:
         loopback = await peer.tools.nx_cache()
 
         async def handle(session: NxSession) -> None:
@@ -69,10 +71,10 @@ class Command:
             await peer.plan(graph, outlet)
             await peer.shell.until_ended()
 
-        async with listen() as (socket_path, listener), trio.open_nursery() as nursery:
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.door.socket))
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(serve, listener, loopback.archives, handle)
-            env = nx_environment.main_environment(peer.task_environ, socket_path, loopback.url, loopback.token)
-            self.exit_code = await self._execute(peer, env)
+            self.exit_code = await self._ended(peer, started.process)
             nursery.cancel_scope.cancel()
 
     # --- turbo ---------------------------------------------------------------------------------------
@@ -124,19 +126,23 @@ class Command:
     async def _execute(
         self, peer: Peer, env: Mapping[str, str], before_ending: Callable[[], None] = lambda: None
     ) -> int:
-        try:
-            child = await trio.lowlevel.open_process(list(self._argv), env=env, cwd=peer.settings.workspace)
-        except FileNotFoundError:
-            peer.observer.news(Notice(f"{self._argv[0]}: command not found"))
-            return NOT_FOUND
-        except OSError as error:
-            peer.observer.news(Notice(f"{self._argv[0]}: {os.strerror(error.errno or 0)}"))
+        return await self._ended(peer, start(self._argv, peer.settings.workspace, env), before_ending)
+
+    async def _ended(
+        self, peer: Peer, child: "subprocess.Popen[bytes] | OSError", before_ending: Callable[[], None] = lambda: None
+    ) -> int:
+        """The exit code of `child`, or of a shell that could not start it."""
+        if isinstance(child, OSError):
+            if isinstance(child, FileNotFoundError):
+                peer.observer.news(Notice(f"{self._argv[0]}: command not found"))
+                return NOT_FOUND
+            peer.observer.news(Notice(f"{self._argv[0]}: {os.strerror(child.errno or 0)}"))
             return CANNOT_RUN
         try:
-            code = await child.wait()
+            code = await _wait(child)
         except trio.Cancelled:
             before_ending()
-            await _end(child, env[COOKIE_VARIABLE])
+            await _end(child, peer.cookie)
             raise
         return code if code >= 0 else 128 - code
 
@@ -146,13 +152,17 @@ def _without_ours(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith("DTE_") or name == COOKIE_VARIABLE}
 
 
-async def _end(child: trio.Process, cookie: str) -> None:
+async def _wait(child: "subprocess.Popen[bytes]") -> int:
+    return await trio.to_thread.run_sync(child.wait, abandon_on_cancel=True)
+
+
+async def _end(child: "subprocess.Popen[bytes]", cookie: str) -> None:
     with trio.CancelScope(shield=True):
-        if child.returncode is None:
-            child.send_signal(signal.SIGTERM)
+        if child.poll() is None:
+            child.terminate()
             with trio.move_on_after(GRACE_MS / 1000):
-                await child.wait()
+                await _wait(child)
         await end_everything(cookie)
-        if child.returncode is None:
+        if child.poll() is None:
             child.kill()
-            await child.wait()
+            await _wait(child)

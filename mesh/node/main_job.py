@@ -1,43 +1,26 @@
 """`dte run`: plan, lead, show; and end with the exit code that one machine would have ended with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import trio
 
-from mesh.adapters.native.affected import Range
 from mesh.adapters.native.plan import plan
 from mesh.errors import Exit
 from mesh.graph import Graph
 from mesh.node.board import Board
 from mesh.node.command import Command
+from mesh.node.headstart import HeadStart
 from mesh.node.local_agents import LocalAgents
 from mesh.node.peer import MANIFEST, Outcome, Peer
-from mesh.node.settings import Settings
+from mesh.node.settings import Request, Settings
 from mesh.protocol import events as ev
 from mesh.protocol.news import Notice, Verdict
 from mesh.wire import canonical
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be run: names of native tasks, or a command of the user's."""
-
-    tasks: tuple[str, ...] = ()
-    affected: Range | None = None
-    command: tuple[str, ...] = ()
-    agents: int = 0
-    agent_slots: int = 1
-    agent_workspaces: tuple[Path, ...] = ()
-    """Where local agents work; () for this very workspace."""
-    ledger: Path | None = None
-    retries: int | None = None
-    task_timeout_ms: int | None = None
-
-
-async def run(settings: Settings, request: Request, board: Board) -> int:
-    """Lead the run to its end and return its exit code. Raises `UsageError` or `StorageError` where it cannot begin."""
+async def run(settings: Settings, request: Request, board: Board, started: HeadStart | None = None) -> int:
+    """Lead the run to its end and return its exit code; `started` is the command, where it runs already. Raises `UsageError` or `StorageError` where it cannot begin."""
     graph: Graph | None = None
     manifest: Mapping[str, str] = {}
     if not request.command:
@@ -47,7 +30,7 @@ async def run(settings: Settings, request: Request, board: Board) -> int:
         for notice in planned.notices:
             board.news(Notice(notice))
         graph, manifest = planned.graph, planned.manifest
-    command = Command(request.command, lambda graph: _adjusted(graph, request))
+    command = Command(request.command, lambda graph: _adjusted(graph, request), started)
 
     async def body(peer: Peer) -> None:
         agents = LocalAgents(
@@ -70,7 +53,7 @@ async def run(settings: Settings, request: Request, board: Board) -> int:
         finally:
             await agents.end()
 
-    outcome = await Peer(settings, board, ledger=request.ledger).live(body)
+    outcome = await Peer(settings, board, ledger=request.ledger, started=started).live(body)
     return exit_code_of(outcome, command.exit_code)
 
 

@@ -16,6 +16,7 @@ import trio
 
 from mesh.adapters.native.drift import drift
 from mesh.adapters.turbo.drift import drift as turbo_drift
+from mesh.cache.port import TURBO
 from mesh.errors import MeshError, RemoteError, StorageError, UsageError
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 from mesh.exec.ending import end_everything
@@ -32,13 +33,14 @@ from mesh.net.listener import Listener
 from mesh.net.rendezvous import Rendezvous
 from mesh.net.tls import Tls
 from mesh.node.delivery import Deliveries
+from mesh.node.headstart import HeadStart
 from mesh.node.links import Links, Listeners
 from mesh.node.logs import LogBook
 from mesh.node.outlets import Outlet
 from mesh.node.settings import Settings
 from mesh.node.shell import Shell, now_instant
 from mesh.node.timings import Timings
-from mesh.node.tools import TURBO, Tools
+from mesh.node.tools import Tools
 from mesh.node.transfers import MissingError, Transfers
 from mesh.node.work import Work
 from mesh.protocol import effects as fx
@@ -99,6 +101,8 @@ class Peer:
     settings: Settings
     observer: Observer
     ledger: Path | None = None
+    started: HeadStart | None = None
+    """A wrapped command that runs already."""
     identity: Identity = field(init=False)
     shell: Shell = field(init=False)
     links: Links = field(init=False)
@@ -126,7 +130,7 @@ class Peer:
         """Join the run, do `body`, and stay until it is over. Raises `UsageError` or `StorageError` where it cannot begin."""
         settings = self.settings
         self.secret = settings.secret if settings.secret is not None else secrets.token_hex(32).encode()
-        self.cookie = new_cookie(settings.environ)
+        self.cookie = self.started.cookie if self.started else new_cookie(settings.environ)
         self.store = BlobStore(settings.data_dir / "blobs")
         if self.ledger is not None:
             self._ledger = LedgerDirectory(self.ledger, settings.run_id)
@@ -191,6 +195,7 @@ class Peer:
             cookie=self.cookie,
             hidden=hidden,
             environ=self.task_environ,
+            port=self.started.port if self.started else None,
         )
         self.timings = Timings(settings.data_dir, settings.workspace, self._notice)
         # A secret that was made for one run signs nothing that a later run could check: such results stay this machine's own.

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mesh.wire.messages import Role
+
+if TYPE_CHECKING:
+    from mesh.adapters.native.affected import Range
 
 LISTEN_DEFAULT: Final = "0.0.0.0:0"
 MAIN_WAIT_MS: Final = 15_000
@@ -32,3 +35,19 @@ class Settings:
     main_slots: int = 0
     trace: Path | None = None
     """Where every step of the core is written, for finding out why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be run: names of native tasks, or a command of the user's."""
+
+    tasks: tuple[str, ...] = ()
+    affected: "Range | None" = None
+    command: tuple[str, ...] = ()
+    agents: int = 0
+    agent_slots: int = 1
+    agent_workspaces: tuple[Path, ...] = ()
+    """Where local agents work; () for this very workspace."""
+    ledger: Path | None = None
+    retries: int | None = None
+    task_timeout_ms: int | None = None

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
 
 import trio
 
@@ -14,15 +13,13 @@ from mesh.adapters.nx.runner import NxRunner
 from mesh.adapters.turbo import session as turbo_session
 from mesh.adapters.turbo.runner import TurboRunner
 from mesh.cache.nx import NxCache
+from mesh.cache.port import NX, TURBO, LoopbackPort
 from mesh.cache.server import LoopbackCache
 from mesh.cache.turbo import TurboCache
 from mesh.errors import UsageError
 from mesh.graph import Graph, Task
 from mesh.store.blobs import BlobStore
 from mesh.types import TaskId
-
-NX: Final = "nx"
-TURBO: Final = "turbo"
 
 
 class Tools:
@@ -38,11 +35,13 @@ class Tools:
         cookie: str,
         hidden: tuple[str, ...],
         environ: Mapping[str, str],
+        port: LoopbackPort | None = None,
     ) -> None:
         self._nursery = nursery
         self._workspace = workspace
         self._store = store
         self._environ = environ
+        self._port = port
         self._native = NativeRunner(workspace, store, run_id=run_id, cookie=cookie, hidden=hidden, environ=environ)
         self._nx: NxRunner | None = None
         self._turbo: TurboRunner | None = None
@@ -58,7 +57,7 @@ class Tools:
         """The cache on 127.0.0.1, served from the first time it is asked for."""
         async with self._starting:
             if self._server is None:
-                server = LoopbackCache({NX: self._archives, TURBO: self._artifacts})
+                server = LoopbackCache({NX: self._archives, TURBO: self._artifacts}, self._port)
                 await self._nursery.start(server.serve)
                 self._server = server
         return self._server

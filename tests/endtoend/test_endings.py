@@ -2,6 +2,8 @@
 
 import secrets
 import signal
+import socket
+import time
 
 import pytest
 
@@ -116,3 +118,23 @@ def test_a_second_signal_does_not_wait(site_of: MakeSite) -> None:
     assert main.ended() == 130
     site.is_quiet()
     assert main.json["verdict"] == "cancelled"
+
+
+def test_a_command_that_was_started_before_the_mesh_turned_out_not_to_work_is_ended(site_of: MakeSite) -> None:
+    site = site_of(PAUSES)
+    with socket.create_server(("127.0.0.1", int(site.address.rpartition(":")[2]))):
+        main = site.main("--", "sleep", "1006")
+        assert main.ended() == 2
+    assert "cannot listen on" in main.text
+    site.is_quiet()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_ms", [100, 150, 200, 250, 300, 400, 500, 700])
+def test_a_signal_while_dte_is_still_being_loaded_ends_the_command_too(site_of: MakeSite, after_ms: int) -> None:
+    site = site_of(PAUSES)
+    main = site.main("--", "sleep", "1007")
+    time.sleep(after_ms / 1000)
+    main.signal(signal.SIGTERM)
+    assert main.ended() in (143, -signal.SIGTERM)  # the latter before anything of ours was loaded
+    site.is_quiet()

@@ -1,24 +1,17 @@
 """How nx's side, main.cjs and worker.cjs, speaks to ours: JSON lines over a socket that only this user can reach."""
 
-import os
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final, cast
 
 import trio
 
+from mesh.adapters.nx.door import Door
 from mesh.errors import RemoteError
 from mesh.wire import canonical
 
 LINE_BYTES_MAX: Final = 1024 * 1024 * 1024
 """A whole plan, or all that a task printed."""
-BACKLOG: Final = 16
-SOCKET_PATH_BYTES_MAX: Final = 100
-"""What every platform takes for the name of a socket."""
-_NAME: Final = "/dte-nx-12345678/socket"
-_SHORT: Final = "/tmp"  # noqa: S108 - what is made in it is ours alone
 _READ_BYTES: Final = 256 * 1024
 
 
@@ -51,16 +44,7 @@ class LineReader:
 
 @asynccontextmanager
 async def listen() -> AsyncIterator[tuple[str, trio.SocketListener]]:
-    """A socket in a directory of its own, and its path."""
-    beside = tempfile.gettempdir()
-    fits = len(os.fsencode(beside + _NAME)) <= SOCKET_PATH_BYTES_MAX
-    with tempfile.TemporaryDirectory(prefix="dte-nx-", dir=beside if fits else _SHORT) as folder:
-        path = os.fspath(Path(folder) / "socket")
-        server = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-        try:
-            await server.bind(path)
-            server.listen(BACKLOG)
-            async with trio.SocketListener(server) as listener:
-                yield path, listener
-        finally:
-            server.close()
+    """A door of its own, and who stands at it."""
+    with Door() as door:
+        async with trio.SocketListener(trio.socket.from_stdlib_socket(door.socket)) as listener:
+            yield door.path, listener

@@ -1,0 +1,76 @@
+"""A wrapped command runs while the rest of dte is still being loaded: nx takes longer to read a workspace than Python takes for the mesh.
+
+Whatever the command asks before the mesh is there waits, at sockets that exist already. So nothing here may import what takes long.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from mesh.adapters.nx.door import Door
+from mesh.adapters.nx.environment import main_environment
+from mesh.cache.port import NX, LoopbackPort
+from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
+
+
+@dataclass(slots=True)
+class HeadStart:
+    """A command that has been started, and where it finds us."""
+
+    cookie: str
+    """What it and all that it starts carry."""
+    door: Door
+    port: LoopbackPort
+    process: "subprocess.Popen[bytes] | OSError"
+    """It, or why there is none."""
+
+
+@contextmanager
+def head_start(argv: tuple[str, ...], workspace: Path, environ: Mapping[str, str]) -> Iterator[HeadStart]:
+    """Start `argv` with what any nx under it needs in order to find dte; whatever of it is left at the end is ended."""
+    with Door() as door:
+        cookie, port = new_cookie(environ), LoopbackPort()
+        env = main_environment({**environ, COOKIE_VARIABLE: cookie}, door.path, port.url(NX), port.token)
+        before = signal.signal(signal.SIGTERM, lambda *_: _killed(door, cookie))
+        process = start(argv, workspace, env)
+        try:
+            yield HeadStart(cookie, door, port, process)
+        finally:
+            if not isinstance(process, OSError) and process.poll() is None:
+                _end(process, cookie)
+            port.close()
+            signal.signal(signal.SIGTERM, before)
+
+
+def start(argv: tuple[str, ...], workspace: Path, env: Mapping[str, str]) -> "subprocess.Popen[bytes] | OSError":
+    """The command, with this process's own terminal and files; or why it cannot be started."""
+    try:
+        return subprocess.Popen(argv, cwd=workspace, env=env)
+    except OSError as error:
+        return error
+
+
+def _killed(door: Door, cookie: str) -> NoReturn:
+    """Until the mesh itself listens for signals. An exception would be no way out: trio takes one that it did not expect for its own fault."""
+    from mesh.exec.ending import kill_everything  # noqa: PLC0415 - as is said above
+
+    kill_everything(cookie)
+    door.close()
+    os._exit(128 + signal.SIGTERM)
+
+
+def _end(process: "subprocess.Popen[bytes]", cookie: str) -> None:
+    """End what the mesh did not come to end, since it did not come into being."""
+    import trio  # noqa: PLC0415 - as is said above
+
+    from mesh.exec.ending import end_everything  # noqa: PLC0415
+
+    with suppress(ProcessLookupError):
+        process.terminate()
+    trio.run(end_everything, cookie)
+    process.wait()
