@@ -25,6 +25,8 @@ class Outcome:
     problem: str = ""
     key: str = ""
     """The task's key where it could only be known now; "" otherwise."""
+    cached: bool = False
+    """The tool did not run it: it found an earlier result."""
 
 
 class Runner(Protocol):

@@ -66,6 +66,10 @@ def run(
     ledger: str = typer.Option(
         "", envvar="DTE_LEDGER", metavar="DIR", help="Keep the run's signed ledger, for `dte verify`."
     ),
+    fail_after: int = typer.Option(
+        0, envvar="DTE_FAIL_AFTER", metavar="N", help="After N failed tasks start nothing new. Default: try everything."
+    ),
+    kill: bool = typer.Option(False, envvar="DTE_KILL", help="With --fail-after: end what runs then, too."),
     retries: int = typer.Option(
         0, envvar="DTE_RETRIES", help="Try a failed task this often again, elsewhere if possible."
     ),
@@ -80,6 +84,7 @@ def run(
 
     Two forms: `dte run TASK…` for tasks of dte.toml, and `dte run -- COMMAND…` for any command that runs nx.
     """
+    from dataclasses import replace
     from pathlib import Path
 
     from mesh.cli.common import duration_ms, settings_of, slots_of
@@ -98,8 +103,10 @@ def run(
         raise UsageError("--affected needs --base REF: what the changes are to be compared with, such as origin/main")
     if (base or head) and not affected:
         raise UsageError("--base and --head go with --affected")
-    if agents < 0 or retries < 0 or main_slots < 0:
-        raise UsageError("--agents, --retries and --main-slots cannot be negative")
+    if min(agents, retries, main_slots, fail_after) < 0:
+        raise UsageError("--agents, --retries, --main-slots and --fail-after cannot be negative")
+    if kill and not fail_after:
+        raise UsageError("--kill goes with --fail-after N: it says what becomes of running tasks when N have failed")
     open_to_others = bool(peer or rendezvous or listen)
     settings = settings_of(
         "main",
@@ -120,6 +127,7 @@ def run(
         raise UsageError(
             "agents elsewhere can only join with a secret; set DTE_SECRET (or --secret-file) here and on every agent"
         )
+    settings = replace(settings, fail_after=fail_after, kill=kill)
     request = Request(
         tasks=tuple(tasks or ()),
         affected=_range(base, head) if affected else None,

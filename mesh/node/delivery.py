@@ -53,7 +53,7 @@ class Deliveries:
         outlet = self._outlets.get(effect.task)
         shown = None if effect.log is None else self._logs.complete(effect.task, effect.attempt, effect.log)
         if outlet is None and shown is None and (effect.outputs is None or effect.in_place):
-            self._happen(ev.Delivered(effect.task))
+            self._happen(ev.Delivered(effect.task, effect.attempt))
         else:
             self._nursery.start_soon(self._deliver, effect, outlet, shown)
 
@@ -66,11 +66,11 @@ class Deliveries:
                 elif effect.outputs is not None and not effect.in_place:
                     await self._restore(effect)
         except (MissingError, CorruptError) as error:
-            self._happen(ev.Undelivered(effect.task, str(error), local=False))
+            self._happen(ev.Undelivered(effect.task, effect.attempt, str(error), local=False))
         except (MeshError, OSError) as error:
-            self._happen(ev.Undelivered(effect.task, str(error), local=True))
+            self._happen(ev.Undelivered(effect.task, effect.attempt, str(error), local=True))
         else:
-            self._happen(ev.Delivered(effect.task))
+            self._happen(ev.Delivered(effect.task, effect.attempt))
             if outlet is not None:
                 await self._shown(effect.task, outlet)
 

@@ -56,6 +56,7 @@ class NxOutlet:
             UnixMs(effect.ended_ms),
             effect.key,
             effect.outputs if restores else None,
+            cached=effect.cached,
         )
         try:
             await self._session.deliver(delivery)

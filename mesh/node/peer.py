@@ -178,6 +178,8 @@ class Peer:
             workspace=_workspace_id(settings.workspace),
             wait_ms=settings.wait_ms,
             main_slots=settings.main_slots,
+            fail_after=settings.fail_after,
+            kill=settings.kill,
         )
         self.identity = Identity(authority, key, tls, config)
         node = Node(config, now_instant())

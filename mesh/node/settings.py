@@ -33,6 +33,8 @@ class Settings:
     labels: tuple[str, ...] = ()
     wait_ms: int = MAIN_WAIT_MS
     main_slots: int = 0
+    fail_after: int = 0
+    kill: bool = False
     trace: Path | None = None
     """Where every step of the core is written, for finding out why."""
 

@@ -224,4 +224,5 @@ def _execution(outcome: Outcome, log: Blob) -> ev.Execution:
         max_rss_bytes=outcome.max_rss_bytes,
         problem=outcome.problem,
         key=outcome.key,
+        cache="hit" if outcome.cached else "none",
     )

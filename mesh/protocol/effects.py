@@ -102,6 +102,7 @@ class Deliver:
     outputs: Blob | None
     log: Blob | None
     holders: tuple[NodeId, ...]
+    cached: bool
     in_place: bool
     problem: str
 

@@ -142,9 +142,10 @@ class TaskKilled:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A task's log and outputs are on this main job."""
+    """A task's log and outputs are on this main job: those of the attempt that `Deliver` named."""
 
     task: TaskId
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ class Undelivered:
     """They are not. `local`: this machine's fault (a full disk), so that running the task again would not help."""
 
     task: TaskId
+    attempt: int
     reason: str
     local: bool
 

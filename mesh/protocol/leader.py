@@ -15,6 +15,7 @@ from mesh.graph import Graph
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.protocol import news
+from mesh.protocol.brake import Brake
 from mesh.protocol.effects import Deliver, Effect, End, Send, Tell
 from mesh.protocol.events import Delivered, Undelivered
 from mesh.protocol.market import Agent, Market, Phase, TaskState
@@ -52,13 +53,15 @@ class Leader:
     workspace: str
     market: Market
     recorder: Recorder
+    brake: Brake = field(default_factory=Brake)
     graphs: list[Blob] = field(default_factory=list)
     seq: Seq = Seq(0)
     records: list[Record] = field(default_factory=list)
     """All records ever made, in order; each agent has been sent a prefix of them."""
     sent: dict[NodeId, int] = field(default_factory=dict)
     refused: dict[NodeId, str] = field(default_factory=dict)
-    undelivered: dict[TaskId, None] = field(default_factory=dict)
+    undelivered: dict[TaskId, int] = field(default_factory=dict)
+    """What is on its way to the main job, and of which attempt it is."""
     delivered: dict[TaskId, None] = field(default_factory=dict)
     main_worked: bool = False
     told_alone: bool = False
@@ -196,6 +199,8 @@ class Leader:
             self.told_alone = True
             wait_s = self.market.wait_ms / 1000
             effects.append(Tell(news.Notice(f"no agent came within {wait_s:g} s: the main job works alone")))
+        if self.brake.pulled:
+            effects += self._hold_back(now)
         for state, agent in self.market.clear(now):
             effects += self._award(state, agent)
         for state in self.market.take_back(now):
@@ -205,6 +210,16 @@ class Leader:
             needs = ", ".join(state.task.runs_on) or f"where = {state.task.where}"
             effects += self._decide(state, "failure", f"no agent that can run it has come ({needs})", now)
         return [*effects, *self._end_if_done(now)]
+
+    def _hold_back(self, now: Instant) -> list[Effect]:
+        """Enough has failed: what has not started is not started any more, and what runs is ended where that is wanted."""
+        effects: list[Effect] = []
+        for state in self.market.tasks.values():
+            if state.phase is not Phase.RUNNING:
+                effects += self._decide(state, "skipped", f"not started: {self.brake.reason}", now)
+            elif self.brake.kill:
+                effects += self._decide(state, "cancelled", f"ended while it ran: {self.brake.reason}", now)
+        return effects
 
     def _award(self, state: TaskState, agent: Agent) -> list[Effect]:
         task = state.task.id
@@ -300,7 +315,7 @@ class Leader:
             # It has been decided already; the records tell the agent so.
             return self._tell_records(node)
         told_before = (node, completion.attempt) in state.failed
-        if told_before or (completion.status == "failure" and len(state.failed) < state.task.retries):
+        if told_before or (completion.status == "failure" and self._tries_again(state)):
             if not told_before:
                 self.recorder.append(envelope, now)
             return [*self._failed_once(state, completion, node, now), *self.clear(now)]
@@ -312,6 +327,9 @@ class Leader:
         in_place = self.market.agents[node].shares_main
         effects += self._record(state, completion, envelope, (node,), now, in_place=in_place)
         return [*effects, *self.clear(now)]
+
+    def _tries_again(self, state: TaskState) -> bool:
+        return len(state.failed) < state.task.retries and not self.brake.pulled
 
     def _was_asked_for(self, state: TaskState, done: Completion, node: NodeId) -> bool:
         """Whether it is about what was awarded: whatever an agent says, the ledger stays one that verifies."""
@@ -357,7 +375,9 @@ class Leader:
         ready = self.market.done(state, record, now)
         # What a skipped or cancelled task stops has been found together with it.
         downstream = self.market.downstream(task) if state.stops and done.status == "failure" else []
-        self.undelivered[task] = None
+        if done.status == "failure" and state.stops:
+            self.brake.failed(task)
+        self.undelivered[task] = done.attempt
         self.delivered.pop(task, None)
         effects: list[Effect] = [
             Tell(
@@ -388,6 +408,7 @@ class Leader:
                 outputs=done.outputs,
                 log=done.log,
                 holders=holders,
+                cached=done.cache == "hit",
                 in_place=in_place,
                 problem=done.problem,
             ),
@@ -418,7 +439,7 @@ class Leader:
     def brought(self, event: Delivered, now: Instant) -> list[Effect]:
         """A task's log and outputs are on the main job, which holds them from now on."""
         state = self.market.tasks[event.task]
-        if state.phase is not Phase.DONE or event.task not in self.undelivered:
+        if state.phase is not Phase.DONE or self.undelivered.get(event.task) != event.attempt:
             return []
         del self.undelivered[event.task]
         self.delivered[event.task] = None
@@ -441,7 +462,7 @@ class Leader:
 
     def not_brought(self, event: Undelivered, now: Instant) -> list[Effect]:
         """They could not be brought."""
-        if event.task not in self.undelivered:
+        if self.undelivered.get(event.task) != event.attempt:
             return []
         state = self.market.tasks[event.task]
         if event.local or state.stops or state.attempts >= ATTEMPTS_MAX:

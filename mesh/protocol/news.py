@@ -12,6 +12,8 @@ from mesh.types import Blob, Digest, Epoch, NodeId, Seq, TaskId
 TaskStatus = Literal["success", "failure", "skipped", "cancelled"]
 Verdict = Literal["success", "failure", "error", "cancelled"]
 CacheUse = Literal["none", "hit"]
+Trust = Literal["run", "pr", "protected"]
+"""Whose word a result is: `run` is that of this run's own secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class TaskEnded:
     problem: str
     """One line for a person where the log does not say it; "" otherwise."""
     allowed_to_fail: bool = False
+    trust: Trust = "run"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from mesh.ledger.statements import Genesis
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news
+from mesh.protocol.brake import Brake
 from mesh.protocol.leader import Leader
 from mesh.protocol.market import Agent, Market
 from mesh.protocol.membership import BEAT_MS, Change, Membership
@@ -75,6 +76,10 @@ class Config:
     """Main: how long agents are waited for before it works alone. Agent: how long it waits for a main job."""
     main_slots: int = 0
     """Main: how many tasks it takes beside agents; 0: only what it must."""
+    fail_after: int = 0
+    """Main: after so many failed tasks nothing new is started; 0: all is tried."""
+    kill: bool = False
+    """Main: and what runs then is ended."""
 
 
 class Node:
@@ -116,7 +121,8 @@ class Node:
         agent = market.agents[self.me]
         agent.memory_bytes = int(config.facts.get("memory_bytes", "0"))
         agent.gpu = int(config.facts.get("gpu", "0"))
-        return Leader(self.me, FIRST_EPOCH, dict(config.facts), config.workspace, market, recorder)
+        brake = Brake(config.fail_after, config.kill)
+        return Leader(self.me, FIRST_EPOCH, dict(config.facts), config.workspace, market, recorder, brake)
 
     # --- the door ------------------------------------------------------------------------------------
 

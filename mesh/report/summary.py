@@ -403,8 +403,7 @@ def _task_json(task_id: TaskId, task: _Task) -> Mapping[str, Any]:
         "where": end.agent if end else "",
         "attempts": task.attempts,
         "cache": end.cache if end else "none",
-        # What the mesh accepts in a run is signed in that run.
-        "trust": "run",
+        "trust": end.trust if end else "run",
         "exit_code": end.exit_code if end else None,
         "ready_ms": task.ready_ms,
         "awarded_ms": task.awarded_ms,

@@ -355,10 +355,10 @@ class Cluster:
     def _deliver(self, at: NodeId, machine: Machine, effect: fx.Deliver) -> None:
         if effect.outputs is not None and not effect.in_place and effect.outputs.digest not in machine.blobs:
             if not self._available(effect.outputs, effect.holders):
-                self._happen(at, ev.Undelivered(effect.task, "nobody has it", local=False))
+                self._happen(at, ev.Undelivered(effect.task, effect.attempt, "nobody has it", local=False))
                 return
             machine.blobs[effect.outputs.digest] = b""
-        self._happen(at, ev.Delivered(effect.task))
+        self._happen(at, ev.Delivered(effect.task, effect.attempt))
 
 
 def _blob(data: bytes) -> Blob:

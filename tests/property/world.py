@@ -259,11 +259,11 @@ class World:
     def _deliver(self, machine, effect, *, good):
         needs = effect.outputs is not None and not effect.in_place
         if needs and (not good or not self.available(effect.outputs, effect.holders)):
-            self.happen(machine, ev.Undelivered(effect.task, "nobody has it", local=False))
+            self.happen(machine, ev.Undelivered(effect.task, effect.attempt, "nobody has it", local=False))
             return
         if effect.outputs is not None:
             self.outputs.setdefault(effect.outputs.digest, {})["main"] = None
-        self.happen(machine, ev.Delivered(effect.task))
+        self.happen(machine, ev.Delivered(effect.task, effect.attempt))
 
     # --- time ----------------------------------------------------------------------------------------
 

@@ -37,7 +37,8 @@ TIMED_OUT: Final = 124
 
 _NO_SESSION: Final = -1
 _ANSWER_MS: Final = 100
-_SUCCESSES: Final = ("success", "local-cache", "local-cache-kept-existing", "remote-cache")
+_FROM_CACHE: Final = ("local-cache", "local-cache-kept-existing", "remote-cache")
+_SUCCESSES: Final = ("success", *_FROM_CACHE)
 
 
 class NxRunner:
@@ -110,6 +111,7 @@ class NxRunner:
             outputs=outputs,
             problem=f"timed out after {task.timeout_ms / 1_000:g} s and was ended" if run.timed_out else "",
             key=reply["hash"],
+            cached=reply["status"] in _FROM_CACHE,
         )
 
     async def aclose(self) -> None:

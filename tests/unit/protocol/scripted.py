@@ -141,7 +141,7 @@ class Main(Scripted):
         if isinstance(effect, fx.Check):
             self.step(ev.Checked(effect.digest, {}, tuple(TaskId(one) for one in self.cached)))
         elif isinstance(effect, fx.Deliver) and self.deliver and self.end is None:
-            self.step(ev.Delivered(effect.task))
+            self.step(ev.Delivered(effect.task, effect.attempt))
 
     def agent(self, name, slots=1, *, graphs=1, cannot=(), cached=(), estimates=(), **hello):
         """An agent joins and bids."""

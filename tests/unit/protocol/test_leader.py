@@ -48,7 +48,7 @@ def test_there_is_no_verdict_before_every_output_is_on_the_main_job():
     run.finish("a1", "build")
     assert run.ended == {"build": "success"}
     assert run.end is None
-    run.step(ev.Delivered(TaskId("build")))
+    run.step(ev.Delivered(TaskId("build"), 1))
     assert ended_well(run)
 
 
@@ -286,7 +286,7 @@ def test_when_a_lost_agent_takes_the_last_attempt_with_it_what_it_had_behind_is_
         run.decline("a1", "build", attempt)
     run.finish("a1", "build", attempt=ATTEMPTS_MAX)
     assert run.awards[-1] == ("a1", "test", 1)
-    run.step(ev.Undelivered(TaskId("build"), "gone", local=False))
+    run.step(ev.Undelivered(TaskId("build"), ATTEMPTS_MAX, "gone", local=False))
     run.say("a1", msg.Leave("stopped"))
     assert run.awards[-1] == ("main", "test", 2)
 

@@ -253,10 +253,13 @@ def test_outputs_that_cannot_be_delivered_are_made_again():
     run = Main("build", deliver=False)
     run.agent("a1")
     run.finish("a1", "build")
-    run.step(ev.Undelivered(TaskId("build"), "its holder is gone", local=False))
+    run.step(ev.Undelivered(TaskId("build"), 1, "its holder is gone", local=False))
     assert run.awards[-1] == ("a1", "build", 2)
     run.finish("a1", "build", attempt=2)
-    run.step(ev.Delivered(TaskId("build")))
+    run.step(ev.Delivered(TaskId("build"), 1))
+    assert run.end is None, "that was the delivery of what is lost"
+    run.step(ev.Undelivered(TaskId("build"), 1, "its holder is gone", local=True))
+    run.step(ev.Delivered(TaskId("build"), 2))
     assert ended_well(run)
 
 
@@ -264,10 +267,10 @@ def test_a_delivery_that_this_machine_cannot_take_is_an_error_in_the_end_and_the
     run = Main("build", task("test", "build"), deliver=False)
     run.agent("a1")
     run.finish("a1", "build")
-    run.step(ev.Undelivered(TaskId("build"), "the disk is full", local=True))
+    run.step(ev.Undelivered(TaskId("build"), 1, "the disk is full", local=True))
     assert run.awards[-1] == ("a1", "test", 1)
     run.finish("a1", "test")
-    run.step(ev.Delivered(TaskId("test")))
+    run.step(ev.Delivered(TaskId("test"), 1))
     assert run.end.verdict == "error"
     assert "the disk is full" in run.end.reason
     assert run.ended == {"build": "success", "test": "success"}
@@ -278,7 +281,7 @@ def test_outputs_that_can_never_be_delivered_are_an_error_and_no_green_run():
     run.agent("a1")
     for attempt in range(1, ATTEMPTS_MAX + 1):
         run.finish("a1", "build", attempt=attempt)
-        run.step(ev.Undelivered(TaskId("build"), "its holder is gone", local=False))
+        run.step(ev.Undelivered(TaskId("build"), attempt, "its holder is gone", local=False))
     assert run.end.verdict == "error"
     assert run.state("build").attempts == ATTEMPTS_MAX
 
@@ -287,8 +290,8 @@ def test_a_failed_task_is_not_run_again_because_its_log_is_lost():
     run = Main("build", task("test", "build"), deliver=False)
     run.agent("a1")
     run.finish("a1", "build", "failure")
-    run.step(ev.Undelivered(TaskId("build"), "its holder is gone", local=False))
-    run.step(ev.Delivered(TaskId("test")))
+    run.step(ev.Undelivered(TaskId("build"), 1, "its holder is gone", local=False))
+    run.step(ev.Delivered(TaskId("test"), 1))
     assert run.awards == [("a1", "build", 1)]
     assert run.end.verdict == "failure"
     assert any("build are not on the main job" in notice for notice in run.notices)
@@ -298,12 +301,12 @@ def test_a_delivery_that_nobody_waits_for_is_passed_over():
     run = Main("build", "lint", deliver=False)
     run.agent("a1", slots=2)
     run.finish("a1", "build")
-    run.step(ev.Delivered(TaskId("lint")))
-    run.step(ev.Undelivered(TaskId("lint"), "gone", local=True))
-    run.step(ev.Delivered(TaskId("build")))
-    run.step(ev.Undelivered(TaskId("build"), "gone", local=True))
+    run.step(ev.Delivered(TaskId("lint"), 1))
+    run.step(ev.Undelivered(TaskId("lint"), 1, "gone", local=True))
+    run.step(ev.Delivered(TaskId("build"), 1))
+    run.step(ev.Undelivered(TaskId("build"), 1, "gone", local=True))
     run.finish("a1", "lint")
-    run.step(ev.Delivered(TaskId("lint")))
+    run.step(ev.Delivered(TaskId("lint"), 1))
     assert ended_well(run)
 
 

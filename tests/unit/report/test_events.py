@@ -33,6 +33,7 @@ def test_an_event_is_one_line_of_canonical_json(say):
         "max_rss_bytes": 0,
         "problem": "",
         "allowed_to_fail": False,
+        "trust": "run",
     }
     assert orjson.dumps(event, option=orjson.OPT_SORT_KEYS) + b"\n" == line
 
