@@ -1,6 +1,6 @@
 """One running peer: the only place where the core and the world meet.
 
-settings    what a person asked for
+settings    what a person asked for;  headstart  the wrapped command, started before all else
 shell       events in, effects out: the loop around `Node.step`
 links       dialling, accepting, one link per peer
 transfers   blobs from whoever has them
