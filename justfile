@@ -33,11 +33,15 @@ fix:
 
 # The tests, but for the slow ones; arguments go to pytest. Four at a time on two cores: most of them wait for processes
 test *ARGS:
-    pytest --numprocesses 4 --dist worksteal -m "not slow" -rs {{ARGS}}
+    pytest --numprocesses 4 --dist worksteal -m "not slow and not matrix" -rs {{ARGS}}
 
 # Those that take minutes
 test-slow *ARGS:
-    pytest --numprocesses 3 -m slow -rs {{ARGS}}
+    pytest --numprocesses 3 -m "slow and not matrix" -rs {{ARGS}}
+
+# Each supported nx and turbo against the plain tool
+matrix *ARGS:
+    pytest --numprocesses 3 -m matrix -rs {{ARGS}}
 
 # Simulated runs, one for each seed
 sim LIVES="300" SEED="0":

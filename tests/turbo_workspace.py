@@ -1,5 +1,6 @@
 """Real turbo workspaces for tests: turbo from npm, installed once for each version, and packages in the shape of a binary tree."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -37,6 +38,10 @@ const tasks = {
   },
   lint() { console.log(`lint ok ${name}`); },
   deploy() { console.log(`deployed ${name}`); if (fs.existsSync('FAIL')) process.exit(9); },
+  generate() { write('notes/code.js', `// made for ${name}`); console.log(`generated ${name}`); },
+  use() { write('coverage/used.txt', read('notes/code.js')); console.log(`${name} uses ${read('notes/code.js')}`); },
+  serve() { console.log(`${name} is up`); const at = setInterval(() => fs.existsSync('../../notes/over') && clearInterval(at), 20); },
+  e2e() { write('../../notes/over', ''); console.log(`e2e ok ${name}`); },
   env() { console.log(JSON.stringify(process.env)); },
   loud() { write('../../report.txt', name); write('notes/x.txt', name); console.log(`noted ${name}`); },
   sleep() { console.log('asleep'); setTimeout(() => {}, 600_000); },
@@ -60,7 +65,10 @@ _TURBO_JSON = {
         "loud": {"dependsOn": ["^build"], "outputs": ["notes/**"]},
         "deploy": {"dependsOn": ["build"], "cache": False},
         "after": {"dependsOn": ["deploy"]},
+        "generate": {"cache": False, "outputs": ["notes/**"]},
+        "use": {"dependsOn": ["generate"], "outputs": ["coverage/**"]},
         "serve": {"persistent": True, "cache": False},
+        "e2e": {"dependsOn": ["build"], "with": ["serve"]},
         "//#root": {},
     },
 }
@@ -69,8 +77,9 @@ _TURBO_JSON = {
 class Workspace:
     """One checkout, with a HOME of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, version: str = TURBO_VERSION) -> None:
         self.path = path
+        self.version = version
         self.home = path.with_name(f"{path.name}-home")
         self.home.mkdir(exist_ok=True)
         self.variables: dict[str, str] = {}
@@ -107,14 +116,20 @@ class Workspace:
         found = [file for root in roots for file in root.rglob("*") if not file.is_dir()]
         return {str(file.relative_to(self.path)): _content(file) for file in found}
 
+    def summary(self) -> dict[str, str]:
+        """How each task of the last run ended, as turbo says itself where it was told to `--summarize`."""
+        runs = sorted((self.path / ".turbo/runs").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+        tasks = json.loads(runs[-1].read_text())["tasks"]
+        return {task["taskId"]: _ending(task["execution"]) for task in tasks if task["command"] != "<NONEXISTENT>"}
+
     def clone(self, path: Path) -> "Workspace":
         """Another checkout of the same files."""
         path.mkdir(parents=True)
         for entry in self.path.iterdir():
             if entry.name not in ("node_modules", ".turbo"):
                 (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, path / entry.name)
-        _link_modules(path)
-        return Workspace(path)
+        _link_modules(path, self.version)
+        return Workspace(path, self.version)
 
 
 def make_workspace(
@@ -122,6 +137,7 @@ def make_workspace(
     packages: int = 8,
     scripts: tuple[str, ...] = ("build", "test", "lint"),
     only: Mapping[str, tuple[str, ...]] | None = None,
+    version: str = TURBO_VERSION,
     **settings: Any,
 ) -> Workspace:
     """A workspace of `packages` npm packages; package `pN` depends on `p((N-1)//2)`; `only` gives some of them other scripts. `settings` are
@@ -135,7 +151,7 @@ def make_workspace(
         "packageManager": "npm@10.0.0",
         "workspaces": ["packages/*"],
         "scripts": {"root": "echo the root"},
-        "devDependencies": {"turbo": TURBO_VERSION},
+        "devDependencies": {"turbo": version},
     }
     _write_json(path / "package.json", root)
     _write_json(path / "turbo.json", {**_TURBO_JSON, **settings})
@@ -153,10 +169,10 @@ def make_workspace(
             "dependencies": {f"p{(number - 1) // 2}": "*"} if number else {},
         }
         _write_json(home / "package.json", about)
-    _link_modules(path)
-    shutil.copy2(_install() / "package-lock.json", path)
+    _link_modules(path, version)
+    shutil.copy2(_install(version) / "package-lock.json", path)
     commit(path)
-    return Workspace(path)
+    return Workspace(path, version)
 
 
 def commit(path: Path) -> None:
@@ -174,22 +190,36 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2))
 
 
-def _link_modules(path: Path) -> None:
+def _ending(execution: Mapping[str, Any] | None) -> str:
+    if not execution:
+        return "skipped"
+    return "success" if execution.get("exitCode") == 0 else "failure"
+
+
+def _link_modules(path: Path, version: str) -> None:
     """Hard links: the program has 50 MB."""
-    subprocess.run(["cp", "-al", str(_install() / "node_modules"), str(path / "node_modules")], check=True)
+    subprocess.run(["cp", "-al", str(_install(version) / "node_modules"), str(path / "node_modules")], check=True)
     for package in (path / "packages").iterdir():
         (path / "node_modules" / package.name).symlink_to(f"../packages/{package.name}")
 
 
-def _install() -> Path:
-    folder = CACHE / f"turbo-{TURBO_VERSION}"
+def _install(version: str) -> Path:
+    """Several test processes may need it at once: the first one installs, the others wait."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "turbo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _installed(version)
+
+
+def _installed(version: str) -> Path:
+    folder = CACHE / f"turbo-{version}"
     if (folder / "node_modules/turbo/package.json").exists() and (folder / "package-lock.json").exists():
         return folder
     if shutil.which("npm") is None:
         pytest.fail("these tests need Node and npm on the PATH")
-    staging = CACHE / f"turbo-{TURBO_VERSION}.{os.getpid()}"
+    staging = CACHE / f"turbo-{version}.{os.getpid()}"
     staging.mkdir(parents=True)
-    _write_json(staging / "package.json", {"name": "ws", "private": True, "devDependencies": {"turbo": TURBO_VERSION}})
+    _write_json(staging / "package.json", {"name": "ws", "private": True, "devDependencies": {"turbo": version}})
     installed = subprocess.run(
         ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"],
         cwd=staging,
@@ -199,9 +229,7 @@ def _install() -> Path:
     )
     if installed.returncode != 0:
         shutil.rmtree(staging)
-        pytest.fail(f"turbo {TURBO_VERSION} cannot be installed: {installed.stderr[-500:]}")
-    try:
-        staging.rename(folder)
-    except OSError:  # another worker was faster
-        shutil.rmtree(staging)
+        pytest.fail(f"turbo {version} cannot be installed: {installed.stderr[-500:]}")
+    shutil.rmtree(folder, ignore_errors=True)
+    staging.rename(folder)
     return folder

@@ -108,6 +108,13 @@ class Command:
                 Notice(f"{task} was done by an agent, and turbo did it again: do both have the same signature key?")
             )
 
+        if went_on := session.ran_all_the_same(peer.settings.workspace):
+            peer.observer.news(
+                Notice(
+                    f"turbo --continue: {', '.join(went_on)} ran on the main job, behind a failure; counted as skipped"
+                )
+            )
+
     # --- both ----------------------------------------------------------------------------------------
 
     async def _close(self, peer: Peer) -> None:

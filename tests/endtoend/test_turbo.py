@@ -1,56 +1,27 @@
 """Turborepo over a real mesh: a main job and two agents in three clones with three HOMEs, against plain turbo in a fourth."""
 
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.endtoend.mesh_under_test import Machine, Running, Site, dte
+from tests.endtoend.mesh_under_test import dte
+from tests.endtoend.turbo_site import LIMIT_S, QUIET, TurboSite, shown
 from tests.turbo_workspace import Workspace, commit, make_workspace
 
 pytestmark = [pytest.mark.turbo, pytest.mark.timeout(300)]
 
 COMMAND = ("run", "build", "test", "lint")
-QUIET = {"CI": "1", "TURBO_TELEMETRY_DISABLED": "1", "NO_COLOR": "1"}
-LIMIT_S = 120
-
-
-class TurboSite(Site):
-    """Machines that are clones of one turbo workspace."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, {})
-        self.workspace = make_workspace(root / "ws", packages=4)
-
-    def clone(self, name: str) -> Workspace:
-        return self.workspace.clone(self.root / name / "workspace")
-
-    def machine(self, name: str) -> Machine:
-        workspace = self.clone(name)
-        return Machine(name, workspace.path, workspace.home, self.root / name / "data")
-
-    def turbo(self, *arguments: str) -> Running:
-        return self.main("--agent-wait", "60s", "--", "npx", "turbo", *arguments, **QUIET)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[TurboSite]:
-    site = TurboSite(tmp_path / "site")
+    site = TurboSite(tmp_path / "site", make_workspace(tmp_path / "site/ws", packages=4))
     try:
         yield site
     finally:
         site.close()
-
-
-def shown(output: str) -> list[str]:
-    """What a person reads, less what differs between two runs of turbo alone, and whether a result came from a cache."""
-    return sorted(
-        re.sub(r"cache (miss, executing|hit, replaying logs) ", "cache ", line.rstrip())
-        for line in output.replace("\r", "").splitlines()
-        if not re.match(r"\s*(Time|Cached):|\s+• Remote caching", line)
-    )
 
 
 def test_the_main_job_looks_as_if_turbo_had_run_there(site: TurboSite):

@@ -107,10 +107,13 @@ class TurboSession:
         """Tasks that failed on an agent, and which turbo has been left to run itself."""
         self.given: Final[dict[TaskId, None]] = {}
         """Tasks whose result turbo could take from an agent."""
+        self.skipped: Final[dict[TaskId, None]] = {}
+        """Tasks that the mesh gave up, since what they depend on failed; turbo may see that in another way."""
         self.visit: Final = visit
         self.artifacts: Final = loopback.artifacts
         self.ended = trio.Event()
         self.exit_code = 0
+        self._began_ns = time.time_ns()
         for task in self.graph.tasks.values():
             if task.id not in plan.kept:
                 visit.hold(task.key)
@@ -141,6 +144,8 @@ class TurboSession:
             self.given[task_id] = None
         if status == "failure" and not self.ended.is_set():
             self.failed[task_id] = None
+        if status == "skipped":
+            self.skipped[task_id] = None
         self.visit.release(task.key)
 
     def recovered(self) -> tuple[TaskId, ...]:
@@ -150,6 +155,20 @@ class TurboSession:
     def not_taken(self) -> tuple[TaskId, ...]:
         """Tasks that an agent has done, and that turbo ran again all the same: it did not like the artifact, or its signature."""
         return self._put_of(self.given)
+
+    def ran_all_the_same(self, workspace: Path) -> tuple[TaskId, ...]:
+        """Tasks that turbo ran here behind one that had failed, as it does with `--continue`."""
+        return tuple(task for task in self.skipped if self.has_run(task, workspace))
+
+    def has_run(self, task_id: TaskId, workspace: Path) -> bool:
+        """Whether turbo has put its result, or written its log, since this session began."""
+        task = self.graph.tasks[task_id]
+        if self.visit.put(task.key) is not None:
+            return True
+        try:
+            return (workspace / str(task.payload["log"])).stat().st_mtime_ns >= self._began_ns
+        except OSError:
+            return False
 
     def _put_of(self, tasks: Iterable[TaskId]) -> tuple[TaskId, ...]:
         return tuple(task for task in tasks if self.visit.put(self.graph.tasks[task].key) is not None)
@@ -171,7 +190,6 @@ class MainTurboRunner:
     def __init__(self, session: TurboSession, workspace: Path) -> None:
         self._session = session
         self._workspace = workspace
-        self._began_ns = time.time_ns()
 
     async def restore(self, task: Task, outputs: Blob) -> None:
         """Nothing: turbo restores what it needs before it needs it."""
@@ -258,12 +276,7 @@ class MainTurboRunner:
     def _came_to_nothing(self, task: Task) -> bool:
         if not task.cache or self._session.visit.put(task.key) is not None:
             return False
-        if self._session.artifacts.stored(task.key) is not None:
-            return False
-        try:
-            return (self._workspace / str(task.payload["log"])).stat().st_mtime_ns >= self._began_ns
-        except OSError:
-            return False
+        return self._session.artifacts.stored(task.key) is None and self._session.has_run(task.id, self._workspace)
 
 
 async def _runs(turbo_hash: str) -> bool:
