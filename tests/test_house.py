@@ -76,7 +76,7 @@ def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> 
     (tmp_path / "home").mkdir()
     assert str(tmp_path) in run([python, "-c", "import mesh; print(mesh.__file__)"], tmp_path, environ)
     assert "demo" in run([dte, "--help"], tmp_path, environ)
-    lives = run([dte, "sim", "--lives", "3", "--json"], tmp_path, environ).splitlines()
+    lives = run([dte, "sim", "--lives", "3", "--json", "-"], tmp_path, environ).splitlines()
     assert [json.loads(life)["problems"] for life in lives] == [[], [], []]
     shown = run([dte, "demo", "--agents", "2"], tmp_path, {**environ, "DTE_DEMO_WAIT": "0"})
     assert "the ledger verifies" in shown

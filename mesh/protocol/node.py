@@ -80,6 +80,8 @@ class Config:
     """Main: after so many failed tasks nothing new is started; 0: all is tried."""
     kill: bool = False
     """Main: and what runs then is ended."""
+    beat_ms: int = BEAT_MS
+    """How often it says that it is here."""
 
 
 class Node:
@@ -465,7 +467,7 @@ class Node:
     def _tick(self, now: Instant) -> list[fx.Effect]:
         effects: list[fx.Effect] = []
         if now >= self.membership.next_beat:
-            self.membership.next_beat = after(now, BEAT_MS)
+            self.membership.next_beat = after(now, self.config.beat_ms)
             epoch = self.leader.epoch if self.leader is not None else self.worker.epoch
             effects += [fx.Send(node, Beat(epoch)) for node in self.membership.linked()]
         for change in self.membership.overdue(now):

@@ -51,7 +51,7 @@ def test_equal_seeds_are_equal_lives_and_others_are_others():
 def sim(seed, lives, hash_seed):
     """What another process says of these seeds."""
     ran = subprocess.run(
-        [sys.executable, "-m", "mesh", "sim", "--seed", str(seed), "--lives", str(lives), "--json"],
+        [sys.executable, "-m", "mesh", "sim", "--seed", str(seed), "--lives", str(lives), "--json", "-"],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         cwd=ROOT,
         capture_output=True,
