@@ -22,27 +22,45 @@ class Identity:
     shards: int = 0
 
 
-def environment(
-    own: Mapping[str, str],
-    identity: Identity,
-    *,
-    pass_env: Mapping[str, str] | None = None,
-    env: Mapping[str, str] | None = None,
-    unset: Collection[str] = (),
-    hidden: Collection[str] = (),
-) -> dict[str, str]:
-    """The variables of a task, from the node's `own`.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every task of one node begins with. Build with `of`."""
 
-    Out go the mesh's own (`DTE_…`, so that a task's own `dte` does not take itself for this one) and every variable that holds one of the
-    `hidden` values: the run's secret under another name, a loopback token; and `unset`, what the main job was to pass and does not have. In
-    come `pass_env`, the values of the main job, and over them `env`, those of the configuration.
-    """
-    kept = {
-        name: value
-        for name, value in own.items()
-        if not (name.startswith(OWN_PREFIX) or name in unset or any(secret in value for secret in hidden if secret))
-    }
-    return {**kept, **(pass_env or {}), **(env or {}), **_told(identity)}
+    kept: Mapping[str, str]
+
+    @classmethod
+    def of(cls, own: Mapping[str, str], *, hidden: Collection[str] = ()) -> "Surroundings":
+        """The node's `own` variables, as they are now.
+
+        Out go the mesh's own (`DTE_…`, so that a task's own `dte` does not take itself for this one) and every variable that holds one of the
+        `hidden` values: the run's secret under another name, a loopback token.
+        """
+        secrets = [secret for secret in hidden if secret]
+        return cls(
+            {
+                name: value
+                for name, value in own.items()
+                if not (name.startswith(OWN_PREFIX) or any(secret in value for secret in secrets))
+            }
+        )
+
+    def environment(
+        self,
+        identity: Identity,
+        *,
+        pass_env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        unset: Collection[str] = (),
+    ) -> dict[str, str]:
+        """The variables of a task.
+
+        Out goes `unset`, what the main job was to pass and does not have. In come `pass_env`, the values of the main job, and over them `env`,
+        those of the configuration.
+        """
+        variables = dict(self.kept)
+        for name in unset:
+            variables.pop(name, None)
+        return {**variables, **(pass_env or {}), **(env or {}), **_told(identity)}
 
 
 def _told(identity: Identity) -> dict[str, str]:

@@ -6,6 +6,7 @@ half a millisecond, less than handing the work to a thread. Its exit is a readab
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import time
@@ -73,18 +74,16 @@ async def run(spec: Spec, log: Callable[[bytes], None]) -> Exited:
     started_ms = now_ms()
     cookie = new_cookie(spec.env)
     try:
-        child = _Child(spec, cookie)
+        child = _Child(spec, cookie, log)
     except (OSError, ValueError) as error:
         exit_code, reason = _why_not(spec, error)
         log(f"dte: {reason}\n".encode(errors="surrogateescape"))
         return Exited(exit_code, timed_out=False, max_rss_bytes=0, started_ms=started_ms, ended_ms=started_ms)
     problem = ""
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(child.read, log)
+        with trio.move_on_after(spec.timeout_ms / 1_000 if spec.timeout_ms else float("inf")) as limit:
             try:
-                with trio.move_on_after(spec.timeout_ms / 1_000 if spec.timeout_ms else float("inf")) as limit:
-                    await child.wait()
+                await child.attend()
             finally:
                 problem = await child.settle(spec.grace_ms)
     finally:
@@ -107,10 +106,14 @@ def now_ms() -> UnixMs:
 
 
 class _Child:
-    """A started command: its session, its pipe and its exit."""
+    """A started command: its session, its pipe and its exit.
 
-    def __init__(self, spec: Spec, cookie: str) -> None:
+    Pipe and exit are watched together, by an epoll of the child's own: one task waits for both, and most commands need no other.
+    """
+
+    def __init__(self, spec: Spec, cookie: str, log: Callable[[bytes], None]) -> None:
         self._cookie = cookie
+        self._log = log
         self._started_ns = time.monotonic_ns()
         self._output, output = os.pipe()
         try:
@@ -132,48 +135,81 @@ class _Child:
         os.set_blocking(self._output, False)
         self.pid: Final = self._process.pid
         self._pidfd = _pidfd(self.pid)
+        self._watch = select.epoll()
+        self._watch.register(self._output, select.EPOLLIN)
+        if self._pidfd is not None:
+            self._watch.register(self._pidfd, select.EPOLLIN)
+        self._exited = trio.Event()
         self._drained = trio.Event()
-        self._reading = trio.CancelScope(shield=True)
         self.exit_code = SIGNALLED + signal.SIGKILL
         self.max_rss_bytes = 0
         self.elapsed_ms = 0
         _lower_priority(self.pid, spec.nice)
 
-    async def read(self, log: Callable[[bytes], None]) -> None:
-        """Pass on what is written, until nobody can write any more. Not for the caller to cancel: last words belong to the log."""
-        with self._reading:
-            while True:
-                await trio.lowlevel.wait_readable(self._output)
-                if not (data := os.read(self._output, READ_BYTES)):
-                    break
-                log(data)
-        self._drained.set()
-
-    async def wait(self) -> None:
-        """Until the command itself has exited."""
-        if self._pidfd is not None:
-            await trio.lowlevel.wait_readable(self._pidfd)
-        else:
-            pause_ms = 1
-            while not _has_exited(self.pid):
-                await trio.sleep(pause_ms / 1_000)
-                pause_ms = min(2 * pause_ms, _POLL_MAX_MS)
-        self._reap()
+    async def attend(self) -> None:
+        """Pass on what is written, until the command itself has exited."""
+        while not self._exited.is_set():
+            await self._look()
 
     async def settle(self, grace_ms: int) -> str:
         """Bring the rest to its end; returns what a person should know of it. Cancellation does not interrupt it."""
+        if self._exited.is_set() and self._drained.is_set() and not _exists(self.pid):
+            return ""
         with trio.CancelScope(shield=True):
-            if self._process.returncode is None:
-                problem = await self._interrupt(grace_ms)
-            else:
-                problem = await self._tidy(grace_ms)
-            self._reading.cancel()
+            async with trio.open_nursery() as nursery:
+                # Meanwhile what is written is still passed on: last words belong to the log.
+                nursery.start_soon(self._attend_to_the_end)
+                problem = await (self._tidy(grace_ms) if self._exited.is_set() else self._interrupt(grace_ms))
+                nursery.cancel_scope.cancel()
         return problem
+
+    async def _attend_to_the_end(self) -> None:
+        while not (self._exited.is_set() and self._drained.is_set()):
+            await self._look()
+
+    async def _look(self) -> None:
+        """Wait for something to happen to the command, and take it in."""
+        if self._pidfd is not None or self._exited.is_set():
+            await trio.lowlevel.wait_readable(self._watch.fileno())
+        else:
+            with trio.move_on_after(_POLL_MAX_MS / 1_000):
+                await trio.lowlevel.wait_readable(self._watch.fileno())
+        self._read()
+        if not self._exited.is_set() and self._reap():
+            # What it wrote last may have come in between.
+            self._read()
+
+    def _read(self) -> None:
+        if self._drained.is_set():
+            return
+        try:
+            data = os.read(self._output, READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._log(data)
+        else:
+            self._watch.unregister(self._output)
+            self._drained.set()
+
+    def _reap(self) -> bool:
+        pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        if not pid:
+            return False
+        self.elapsed_ms = (time.monotonic_ns() - self._started_ns) // 1_000_000
+        code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = code  # Popen would otherwise wait for a process that is no longer there
+        self.exit_code = code if code >= 0 else SIGNALLED - code
+        self.max_rss_bytes = usage.ru_maxrss * 1_024
+        if self._pidfd is not None:
+            self._watch.unregister(self._pidfd)
+        self._exited.set()
+        return True
 
     async def _interrupt(self, grace_ms: int) -> str:
         _, left = await end_processes(self._cookie, self.pid, grace_ms)
         with trio.move_on_after(_REAP_WAIT_MS / 1_000):
-            await self.wait()
+            await self._exited.wait()
         with trio.move_on_after(LINGER_MS / 1_000):
             await self._drained.wait()
         return _could_not_end(left)
@@ -198,17 +234,10 @@ class _Child:
         return ""
 
     def close(self) -> None:
+        self._watch.close()
         os.close(self._output)
         if self._pidfd is not None:
             os.close(self._pidfd)
-
-    def _reap(self) -> None:
-        _, status, usage = os.wait4(self.pid, 0)
-        self.elapsed_ms = (time.monotonic_ns() - self._started_ns) // 1_000_000
-        code = os.waitstatus_to_exitcode(status)
-        self._process.returncode = code  # Popen would otherwise wait for a process that is no longer there
-        self.exit_code = code if code >= 0 else SIGNALLED - code
-        self.max_rss_bytes = usage.ru_maxrss * 1_024
 
 
 def _could_not_end(left: tuple[str, ...]) -> str:
@@ -223,16 +252,16 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def _has_exited(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
 def _lower_priority(group: int, nice: int) -> None:
     with suppress(OSError):  # it may be over already
         os.setpriority(os.PRIO_PGRP, group, os.getpriority(os.PRIO_PROCESS, 0) + nice)
     # Where the kernel groups by session, the nice value counts only within one: the session has a value of its own.
-    with suppress(OSError), Path(f"/proc/{group}/autogroup").open("wb", buffering=0) as autogroup:
-        autogroup.write(b"%d" % nice)
+    with suppress(OSError):
+        autogroup = os.open(f"/proc/{group}/autogroup", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(autogroup, b"%d" % nice)
+        finally:
+            os.close(autogroup)
 
 
 def _exists(group: int) -> bool:

@@ -263,7 +263,10 @@ class TlsStream:
     async def _fill(self) -> None:
         """Wait for the kernel to have something, and hand it to TLS."""
         try:
-            data = await self._socket.recv(RECEIVE_BYTES)
+            await trio.lowlevel.wait_readable(self._socket)
+            data = os.read(self._socket.fileno(), RECEIVE_BYTES)
+        except BlockingIOError:
+            return
         except OSError as error:
             raise self._break(f"broke the connection: {os.strerror(error.errno or 0)}") from None
         if data:
@@ -276,7 +279,10 @@ class TlsStream:
         try:
             while self._unsent or self._outgoing.pending:
                 self._unsent = self._unsent or memoryview(self._outgoing.read())
-                self._unsent = self._unsent[await self._socket.send(self._unsent) :]
+                try:
+                    self._unsent = self._unsent[os.write(self._socket.fileno(), self._unsent) :]
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._socket)
         except OSError as error:
             raise self._break(f"cannot be sent to: {os.strerror(error.errno or 0)}") from None
 

@@ -33,7 +33,6 @@ class Peer:
     certificate: bytes = b""
     linked: bool = False
     heard: Instant = Instant(0)
-    down_since: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,8 @@ class Membership:
     me: NodeId
     peers: dict[NodeId, Peer] = field(default_factory=dict)
     next_beat: Instant = Instant(0)
+    down: dict[NodeId, Instant] = field(default_factory=dict)
+    """Those whose link is gone, and since when: they may be back in a moment."""
 
     def said_hello(self, node: NodeId, hello: Hello, host: str, certificate: bytes, now: Instant) -> Change | None:
         """`node` introduced itself over a link; a change where it was not alive before."""
@@ -60,6 +61,7 @@ class Membership:
         before = self.peers.get(node)
         was_alive = before is not None and before.member.standing == "alive" and before.hello is not None
         self.peers[node] = Peer(member, hello, certificate, linked=True, heard=now)
+        self.down.pop(node, None)
         return None if was_alive else Change(node, "alive")
 
     def link_down(self, node: NodeId, now: Instant) -> None:
@@ -67,7 +69,8 @@ class Membership:
         peer = self.peers.get(node)
         if peer is not None and peer.linked:
             peer.linked = False
-            peer.down_since = now
+            if peer.member.standing == "alive":
+                self.down[node] = now
 
     def heard(self, node: NodeId, now: Instant) -> bool:
         """Any message of `node` shows that it is alive; True where it was taken for dead, over the link it speaks on."""
@@ -91,7 +94,7 @@ class Membership:
         if peer is None or peer.member.standing != "alive":
             return None
         peer.member = _with(peer.member, "left")
-        peer.down_since = None
+        self.down.pop(node, None)
         return Change(node, "left", reason)
 
     def overdue(self, now: Instant) -> list[Change]:
@@ -100,14 +103,15 @@ class Membership:
         for node, peer in self.peers.items():
             if peer.member.standing != "alive" or peer.hello is None:
                 continue
-            if peer.down_since is not None and now >= after(peer.down_since, LINK_GRACE_MS):
-                reason = f"its connection is gone since {(now - peer.down_since) / 1000:.1f} s"
+            since = self.down.get(node)
+            if since is not None and now >= after(since, LINK_GRACE_MS):
+                reason = f"its connection is gone since {(now - since) / 1000:.1f} s"
             elif peer.linked and now >= after(peer.heard, SILENCE_MAX_MS):
                 reason = f"nothing was heard of it for {(now - peer.heard) / 1000:.0f} s"
             else:
                 continue
             peer.member = _with(peer.member, "dead")
-            peer.down_since = None
+            self.down.pop(node, None)
             changes.append(Change(node, "dead", reason))
         return changes
 
@@ -142,15 +146,8 @@ class Membership:
         return () if peer is None else peer.member.addresses
 
     def deadline(self) -> Instant | None:
-        """When `overdue` may next have something to say, or a beat is due."""
-        times: list[Instant] = []
-        for peer in self.peers.values():
-            if peer.member.standing != "alive" or peer.hello is None:
-                continue
-            if peer.down_since is not None:
-                times.append(after(peer.down_since, LINK_GRACE_MS))
-            elif peer.linked:
-                times.append(after(peer.heard, SILENCE_MAX_MS))
+        """When a beat is due, or the grace of a broken link is over. Silence is looked for at each beat: that is often enough."""
+        times = [after(since, LINK_GRACE_MS) for since in self.down.values()]
         if any(peer.linked for peer in self.peers.values()):
             times.append(self.next_beat)
         return min(times, default=None)

@@ -25,6 +25,9 @@ def decode(data: bytes | bytearray | memoryview) -> Any:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise RemoteError("malformed", f"not JSON: {error}") from None
+    text = bytes(data)
+    if text.count(b"{") + text.count(b"[") <= JSON_DEPTH_MAX:
+        return value  # as nearly always: it has not even so many brackets
     level = [value]
     for _ in range(JSON_DEPTH_MAX):
         level = [inner for outer in level for inner in _inside(outer) if type(inner) in (dict, list)]

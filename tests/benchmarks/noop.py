@@ -1,13 +1,20 @@
 """What the mesh itself costs: tasks that do nothing, over two agents with two slots each, all real processes in clones of their own.
 
-    python tests/benchmarks/noop.py [--tasks 1000] [--chain 200] [--runs 5]
+    python tests/benchmarks/noop.py [--tasks 2000] [--chain 200] [--runs 5] [--no-dask]
 
 prints one JSON line. `tasks_per_s` and `ms_per_task` are medians of the time from the first award to the verdict, so that meeting is not in them
 (`makespan_ms` has it in). `main_cpu_ms` and `agents_cpu_ms` are what these processes took of the processors, their start and the tasks included, and can be
 compared on a busy machine too. `chain` is the same for tasks that wait for each other. Every run has new processes, a new store and no cache.
+
+Between these runs Dask distributed does the same (`dask_side.py`), from the start of its first task to its last result; `ratios` are of the medians.
+
+`award_to_start_ms` is how long the leader's award is on its way until the process runs, to an agent that is idle: each task of a chain prints the time,
+and what a bare process needs for that is taken off. The award's own time is known to the millisecond below, so that what is told is too long, never
+too short: by one millisecond on average.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -17,23 +24,30 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 AGENTS = 2
 SLOTS = 2
 PATIENCE_S = 300
+CACHE = Path(__file__).parents[2] / ".cache"
+DASK = "distributed==2026.8.0"
+TRUE = ("/bin/true",)
+CLOCK = ("/bin/date", "+%s%N")
+"""Prints the time in nanoseconds."""
 
 
-def task_file(count: int, *, chain: bool) -> str:
-    """`count` tasks that run /bin/true, side by side or one behind the other; `all` waits for them."""
+def task_file(count: int, *, chain: bool, command: Sequence[str]) -> str:
+    """`count` tasks that run `command`, side by side or one behind the other; `all` waits for them."""
+    words = json.dumps(list(command))
     lines = ["[defaults]", "cache = false", "inputs = []", ""]
     for number in range(count):
-        lines += [f"[tasks.t{number}]", 'command = ["/bin/true"]']
+        lines += [f"[tasks.t{number}]", f"command = {words}"]
         lines += [f'deps = ["t{number - 1}"]'] if chain and number else []
     last = f'"t{count - 1}"' if chain else ", ".join(f'"t{number}"' for number in range(count))
-    return "\n".join([*lines, "[tasks.all]", 'command = ["/bin/true"]', f"deps = [{last}]", ""])
+    return "\n".join([*lines, "[tasks.all]", f"command = {words}", f"deps = [{last}]", ""])
 
 
 def git(where: Path, *arguments: str) -> None:
@@ -68,11 +82,11 @@ def children_cpu_ms() -> int:
     return round((used.ru_utime + used.ru_stime) * 1000)
 
 
-def prepared(place: Path, count: int, *, chain: bool) -> Path:
+def prepared(place: Path, count: int, *, chain: bool, command: Sequence[str] = TRUE) -> Path:
     """A repository with `count` tasks, and a clone of it for each agent; returns the main job's."""
     main = place / "main"
     main.mkdir()
-    (main / "dte.toml").write_text(task_file(count, chain=chain))
+    (main / "dte.toml").write_text(task_file(count, chain=chain, command=command))
     git(main, "init", "--quiet")
     git(main, "add", "--all")
     git(main, "commit", "--quiet", "--message", "Tasks that do nothing")
@@ -81,41 +95,85 @@ def prepared(place: Path, count: int, *, chain: bool) -> Path:
     return main
 
 
-def one_run(count: int, *, chain: bool, profile: Path | None = None) -> dict[str, float]:
-    """One run of `count` tasks; with `profile` the main job's profile is written there."""
+def one_run(place: Path, count: int, *, chain: bool, command: Sequence[str] = TRUE) -> dict[str, float]:
+    """One run of `count` tasks, in the empty directory `place`; leaves `report.json` there."""
     secret = secrets.token_hex(32)
-    with tempfile.TemporaryDirectory(prefix="dte-bench-") as name:
-        place = Path(name)
-        main = prepared(place, count, chain=chain)
-        meet = ["--rendezvous", str(place / "meet"), "--listen", "127.0.0.1:0", "--slots"]
-        python = [sys.executable, *(["-m", "cProfile", "-o", str(profile)] if profile is not None else [])]
-        report = place / "report.json"
-        with ExitStack() as stack:
-            for number in range(AGENTS):
-                clone = place / f"agent-{number}"
-                agent = subprocess.Popen(
-                    [sys.executable, "-m", "mesh", "join", *meet, str(SLOTS), "--name", clone.name],
-                    cwd=clone,
-                    env=environment(place, clone.name, secret),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
-                stack.callback(agent.wait)
-                stack.callback(agent.terminate)
-            before_ms = children_cpu_ms()
-            subprocess.run(
-                [*python, "-m", "mesh", "run", *meet, "1", "--json", str(report), "all"],
-                cwd=main,
-                env=environment(place, "main", secret),
+    main = prepared(place, count, chain=chain, command=command)
+    meet = ["--rendezvous", str(place / "meet"), "--listen", "127.0.0.1:0", "--slots"]
+    report = place / "report.json"
+    with ExitStack() as stack:
+        for number in range(AGENTS):
+            clone = place / f"agent-{number}"
+            agent = subprocess.Popen(
+                [sys.executable, "-m", "mesh", "join", *meet, str(SLOTS), "--name", clone.name],
+                cwd=clone,
+                env=environment(place, clone.name, secret),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                check=True,
-                timeout=PATIENCE_S,
             )
-            main_ms = children_cpu_ms() - before_ms
-        agents_ms = children_cpu_ms() - before_ms - main_ms
-        cpu = {"main_cpu_ms": main_ms, "agents_cpu_ms": agents_ms}
-        return {**measured(json.loads(report.read_text()), count), **cpu}
+            stack.callback(agent.wait)
+            stack.callback(agent.terminate)
+        before_ms = children_cpu_ms()
+        subprocess.run(
+            [sys.executable, "-m", "mesh", "run", *meet, "1", "--json", str(report), "all"],
+            cwd=main,
+            env=environment(place, "main", secret),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=PATIENCE_S,
+        )
+        main_ms = children_cpu_ms() - before_ms
+    agents_ms = children_cpu_ms() - before_ms - main_ms
+    return {**measured(json.loads(report.read_text()), count), "main_cpu_ms": main_ms, "agents_cpu_ms": agents_ms}
+
+
+def noop_run(count: int, *, chain: bool) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="dte-bench-") as name:
+        return one_run(Path(name), count, chain=chain)
+
+
+def award_to_start_ms(count: int) -> dict[str, float]:
+    """From award to a process that runs, beyond what a bare process takes, over a chain of `count`."""
+    with tempfile.TemporaryDirectory(prefix="dte-bench-") as name:
+        place = Path(name)
+        one_run(place, count, chain=True, command=CLOCK)
+        report = json.loads((place / "report.json").read_text())
+        blobs = place / "home-main" / "data" / "blobs" / "sha256"
+        spawn_ms = statistics.median(bare_spawn_ms() for _ in range(50))
+        took = []
+        for task in report["tasks"]:
+            digest = task["log_digest"].removeprefix("sha256:")
+            ran_ms = int((blobs / digest[:2] / digest).read_text()) / 1e6
+            took.append(ran_ms - (report["started_ms"] + task["awarded_ms"]) - spawn_ms)
+    percentiles = statistics.quantiles(took, n=100, method="inclusive")
+    return {"p50": round(percentiles[49], 2), "p99": round(percentiles[98], 2), "spawn": round(spawn_ms, 2)}
+
+
+def bare_spawn_ms() -> float:
+    began = time.time_ns()
+    printed = subprocess.run(CLOCK, capture_output=True, check=True, stdin=subprocess.DEVNULL).stdout
+    return (int(printed) - began) / 1e6
+
+
+def dask_python() -> Path:
+    """Dask in an environment of its own, made once."""
+    home = CACHE / f"bench-{DASK.replace('==', '-')}"
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "bench.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "complete").exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+            subprocess.run([home / "bin" / "python", "-m", "pip", "install", "--quiet", DASK], check=True)
+            (home / "complete").touch()
+    return home / "bin" / "python"
+
+
+def dask_run(python: Path, tasks: int, chain: int) -> dict[str, float]:
+    side = Path(__file__).with_name("dask_side.py")
+    before_ms = children_cpu_ms()
+    ran = subprocess.run([python, side, str(tasks), str(chain)], capture_output=True, check=True, timeout=PATIENCE_S)
+    return {**json.loads(ran.stdout), "cpu_ms": children_cpu_ms() - before_ms}
 
 
 def summary(runs: list[dict[str, float]], tasks: int) -> dict[str, object]:
@@ -130,35 +188,61 @@ def summary(runs: list[dict[str, float]], tasks: int) -> dict[str, object]:
     }
 
 
+def beside(
+    ours: dict[str, object], chain: dict[str, object], dask: list[dict[str, float]], tasks: int, links: int
+) -> dict[str, object]:
+    """Dask's medians per task, and how ours compare."""
+    wide_ms = statistics.median(run["wide_ms"] for run in dask) / tasks
+    chain_ms = statistics.median(run["chain_ms"] for run in dask) / links
+    return {
+        "dask": {"tasks_per_s": round(1000 / wide_ms, 1), "chain_ms_per_task": round(chain_ms, 2), "runs": dask},
+        "ratios": {
+            "tasks_per_s": round(float(str(ours["tasks_per_s"])) * wide_ms / 1000, 2),
+            "chain_ms_per_task": round(float(str(chain["ms_per_task"])) / chain_ms, 2),
+        },
+    }
+
+
+def machine() -> dict[str, object]:
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", type=int, default=1000)
+    parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--chain", type=int, default=200)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--profile", type=Path, help="profile the main job of one more run into this file")
+    parser.add_argument("--no-dask", action="store_true", help="do not install and run Dask beside")
     options = parser.parse_args()
-    # In turns, so that a disturbance of the machine touches both.
-    pairs = [
-        (one_run(options.tasks, chain=False), one_run(options.chain, chain=True)) for _ in range(max(1, options.runs))
-    ]
-    if options.profile is not None:
-        one_run(options.tasks, chain=False, profile=options.profile.absolute())
-    print(
-        json.dumps(
-            {
-                "bench": "noop",
-                **summary([wide for wide, _ in pairs], options.tasks + 1),
-                "chain": summary([chain for _, chain in pairs], options.chain + 1),
-                "agents": AGENTS,
-                "slots": SLOTS,
-                "machine": {
-                    "cpus": len(os.sched_getaffinity(0)),
-                    "load": os.getloadavg()[0],
-                    "python": platform.python_version(),
-                },
-            }
-        )
-    )
+    python = None if options.no_dask else dask_python()
+    wide, chain, dask = [], [], []
+    # In turns, so that a disturbance of the machine touches all.
+    for _ in range(max(1, options.runs)):
+        wide.append(noop_run(options.tasks, chain=False))
+        chain.append(noop_run(options.chain, chain=True))
+        if python is not None:
+            dask.append(dask_run(python, options.tasks, options.chain))
+    ours, links = summary(wide, options.tasks + 1), summary(chain, options.chain + 1)
+    told = {"bench": "noop", **ours, "chain": links}
+    if dask:
+        told |= beside(ours, links, dask, options.tasks, options.chain)
+    told |= {
+        "award_to_start_ms": award_to_start_ms(options.chain),
+        "agents": AGENTS,
+        "slots": SLOTS,
+        "machine": machine(),
+    }
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from mesh.adapters.base import LogSink, Outcome
 from mesh.errors import MeshError, StorageError, UsageError
 from mesh.exec.archive import pack, restore
 from mesh.exec.ending import end_everything
-from mesh.exec.environment import Identity, environment
+from mesh.exec.environment import Identity, Surroundings
 from mesh.exec.globs import Globs
 from mesh.exec.process import Exited, Spec, now_ms, run
 from mesh.exec.tree import clear, fingerprint
@@ -53,8 +53,8 @@ class NativeRunner:
         self._blobs = blobs
         self._run_id = run_id
         self._cookie = cookie
-        self._hidden = hidden
         self._environ = environ
+        self._surroundings = Surroundings.of(environ, hidden=hidden)
         self._present: dict[TaskId, _Present] = {}
 
     async def restore(self, task: Task, outputs: Blob) -> None:
@@ -112,13 +112,11 @@ class NativeRunner:
         return Spec(
             argv=_argv(task, read),
             cwd=self._workspace / _inside(read.text("cwd", default="")),
-            env=environment(
-                self._environ,
+            env=self._surroundings.environment(
                 identity,
                 pass_env=read.string_table("pass_env") if read.has("pass_env") else {},
                 env=read.string_table("env") if read.has("env") else {},
                 unset=read.texts("unset_env", default=()),
-                hidden=self._hidden,
             ),
             timeout_ms=task.timeout_ms,
         )

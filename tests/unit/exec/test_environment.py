@@ -1,6 +1,6 @@
 """What a task sees, and what it must not see."""
 
-from mesh.exec.environment import Identity, environment
+from mesh.exec.environment import Identity, Surroundings
 from mesh.types import TaskId
 
 WHOLE = Identity(TaskId("p1:build"), "run-7", "/cookie")
@@ -8,7 +8,7 @@ OWN = {"PATH": "/bin", "HOME": "/root"}
 
 
 def test_a_task_knows_its_name_and_its_run() -> None:
-    assert environment(OWN, WHOLE) == {
+    assert Surroundings.of(OWN).environment(WHOLE) == {
         **OWN,
         "DTE_TASK": "p1:build",
         "DTE_RUN_ID": "run-7",
@@ -17,40 +17,40 @@ def test_a_task_knows_its_name_and_its_run() -> None:
 
 
 def test_the_secret_and_every_variable_of_the_mesh_stay_out() -> None:
-    seen = environment({**OWN, "DTE_SECRET": "s3cret", "DTE_PEER": "a:1", "DTE_SHARD": "9"}, WHOLE)
+    seen = Surroundings.of({**OWN, "DTE_SECRET": "s3cret", "DTE_PEER": "a:1", "DTE_SHARD": "9"}).environment(WHOLE)
     assert {name for name in seen if name.startswith("DTE_")} == {"DTE_TASK", "DTE_RUN_ID", "DTE_TASK_COOKIE"}
 
 
 def test_a_hidden_value_stays_out_under_any_name() -> None:
     own = {**OWN, "MESH_KEY": "s3cret", "CACHE_URL": "http://127.0.0.1/t0ken/x"}
-    seen = environment(own, WHOLE, hidden=["s3cret", "t0ken"])
+    seen = Surroundings.of(own, hidden=["s3cret", "t0ken"]).environment(WHOLE)
     assert "MESH_KEY" not in seen
     assert "CACHE_URL" not in seen
 
 
 def test_an_empty_hidden_value_hides_nothing() -> None:
-    assert environment(OWN, WHOLE, hidden=[""])["PATH"] == "/bin"
+    assert Surroundings.of(OWN, hidden=[""]).environment(WHOLE)["PATH"] == "/bin"
 
 
 def test_the_configuration_wins_over_main_and_main_over_the_machine() -> None:
     own = {**OWN, "A": "machine", "B": "machine", "C": "machine"}
-    seen = environment(own, WHOLE, pass_env={"A": "main", "B": "main"}, env={"A": "configuration"})
+    seen = Surroundings.of(own).environment(WHOLE, pass_env={"A": "main", "B": "main"}, env={"A": "configuration"})
     assert (seen["A"], seen["B"], seen["C"]) == ("configuration", "main", "machine")
 
 
 def test_what_main_does_not_have_an_agent_does_not_have_either() -> None:
-    assert "A" not in environment({**OWN, "A": "machine"}, WHOLE, unset=["A"])
+    assert "A" not in Surroundings.of({**OWN, "A": "machine"}).environment(WHOLE, unset=["A"])
 
 
 def test_a_task_cannot_be_told_that_it_is_another() -> None:
-    assert environment(OWN, WHOLE, env={"DTE_TASK": "other"})["DTE_TASK"] == "p1:build"
+    assert Surroundings.of(OWN).environment(WHOLE, env={"DTE_TASK": "other"})["DTE_TASK"] == "p1:build"
 
 
 def test_a_shard_knows_its_number_by_both_names() -> None:
-    seen = environment(OWN, Identity(TaskId("t/2"), "run-7", "/c", shard=2, shards=3))
+    seen = Surroundings.of(OWN).environment(Identity(TaskId("t/2"), "run-7", "/c", shard=2, shards=3))
     assert (seen["DTE_SHARD"], seen["DTE_SHARDS"]) == ("2", "3")
     assert (seen["CI_NODE_INDEX"], seen["CI_NODE_TOTAL"]) == ("2", "3")
 
 
 def test_a_whole_task_keeps_the_numbers_of_its_own_job() -> None:
-    assert environment({**OWN, "CI_NODE_INDEX": "1"}, WHOLE)["CI_NODE_INDEX"] == "1"
+    assert Surroundings.of({**OWN, "CI_NODE_INDEX": "1"}).environment(WHOLE)["CI_NODE_INDEX"] == "1"

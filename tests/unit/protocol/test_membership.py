@@ -180,6 +180,13 @@ def test_the_deadline_is_the_next_beat_or_the_end_of_a_grace_whichever_comes_fir
     assert membership.deadline() == 50 + LINK_GRACE_MS, "and no beat where there is no link"
 
 
+def test_a_goodbye_over_a_broken_link_leaves_nothing_to_wait_for():
+    membership = met(ONE)
+    membership.link_down(ONE, Instant(100))
+    membership.said_goodbye(ONE, "")
+    assert membership.deadline() is None
+
+
 def test_alone_there_is_nothing_to_wait_for():
     assert Membership(ME).deadline() is None
 

@@ -127,7 +127,7 @@ def test_a_record_without_outputs_may_leave_them_out():
 @pytest.mark.parametrize("kind", ["award", "withdraw", "declined", "started", "log"])
 def test_attempts_are_counted_from_one(kind):
     example = dict(sections())[kind]
-    refused({**canonical.decode(example), "attempt": 0})
+    refused({**canonical.decode(example.encode()), "attempt": 0})
 
 
 def test_bytes_may_come_as_any_buffer():
