@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> int:
-    """Run the verb in argv. What stands behind `--` of `dte run` is the user's command, and none of our business."""
+    """Run the verb in argv. What stands behind `--` of `dte run` or `dte plan` is the user's command, and none of our business."""
     if not __debug__:
         print("dte: python -O removes the checks that dte relies on; run it without", file=sys.stderr)
         return 2
@@ -15,7 +15,7 @@ def main() -> int:
     from mesh.errors import MeshError
 
     arguments, command = sys.argv[1:], None
-    if arguments[:1] == ["run"] and "--" in arguments:
+    if arguments[:1] in (["run"], ["plan"]) and "--" in arguments:
         at = arguments.index("--")
         arguments, command = arguments[:at], tuple(arguments[at + 1 :])
     try:

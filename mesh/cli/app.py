@@ -2,7 +2,7 @@
 
 import typer
 
-from mesh.cli import cert, demo, doctor, history, init, join, run, sim, status, verify
+from mesh.cli import cert, demo, doctor, history, init, join, plan, run, sim, status, verify
 
 app = typer.Typer(
     name="dte",
@@ -13,6 +13,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("join")(join.join)
+app.command("plan")(plan.plan)
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mesh.errors import UsageError
 
 if TYPE_CHECKING:
+    from mesh.adapters.native.affected import Range
     from mesh.node.settings import Settings
     from mesh.wire.messages import Role
 
@@ -73,6 +74,43 @@ def secret_of(secret_file: str) -> bytes | None:
             "the secret is empty; make one with `openssl rand -hex 32` and give it to every job of the run"
         )
     return secret
+
+
+def selection(
+    command: tuple[str, ...] | None, tasks: list[str] | None, *, affected: bool, base: str, head: str
+) -> "Range | None":
+    """What `--affected` limits native tasks to. Raises `UsageError` for what does not go together."""
+    if command is not None and (tasks or affected or base or head):
+        raise UsageError(
+            "give tasks of dte.toml or `-- COMMAND…`, not both; --affected, --base and --head belong to tasks"
+        )
+    if command == ():
+        raise UsageError("nothing follows `--`; the command to run was expected there")
+    if affected and not base:
+        raise UsageError("--affected needs --base REF: what the changes are to be compared with, such as origin/main")
+    if (base or head) and not affected:
+        raise UsageError("--base and --head go with --affected")
+    if not affected:
+        return None
+    from mesh.adapters.native.affected import Range
+
+    return Range(base, head)
+
+
+def write_json(file: str, *told: object) -> None:
+    """Each of `told` as one line of JSON in `file`, written in one step, or on standard output for "-". Raises `StorageError`."""
+    from mesh.errors import StorageError
+    from mesh.store.files import write_atomically
+    from mesh.wire import canonical
+
+    data = b"".join(canonical.encode(each) + b"\n" for each in told)
+    if file == "-":
+        print(data.decode(), end="")
+        return
+    try:
+        write_atomically(Path(file), data)
+    except OSError as error:
+        raise StorageError(f"--json {file}: {error.strerror}") from None
 
 
 def slots_of(slots: int) -> int:

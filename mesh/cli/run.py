@@ -1,11 +1,6 @@
 """`dte run`: distribute native tasks, or any command of the user's."""
 
-from typing import TYPE_CHECKING
-
 import typer
-
-if TYPE_CHECKING:
-    from mesh.adapters.native.affected import Range
 
 Many = list[str]
 
@@ -87,22 +82,12 @@ def run(
     from dataclasses import replace
     from pathlib import Path
 
-    from mesh.cli.common import duration_ms, settings_of, slots_of
+    from mesh.cli.common import duration_ms, selection, settings_of, slots_of
     from mesh.cli.running import lead
     from mesh.errors import UsageError
     from mesh.node.settings import Request
 
-    command = context.obj
-    if command is not None and (tasks or affected or base or head):
-        raise UsageError(
-            "give tasks of dte.toml or `-- COMMAND…`, not both; --affected, --base and --head belong to tasks"
-        )
-    if command == ():
-        raise UsageError("nothing follows `--`; the command to run was expected there")
-    if affected and not base:
-        raise UsageError("--affected needs --base REF: what the changes are to be compared with, such as origin/main")
-    if (base or head) and not affected:
-        raise UsageError("--base and --head go with --affected")
+    range_ = selection(context.obj, tasks, affected=affected, base=base, head=head)
     if min(agents, retries, main_slots, fail_after) < 0:
         raise UsageError("--agents, --retries, --main-slots and --fail-after cannot be negative")
     if kill and not fail_after:
@@ -130,8 +115,8 @@ def run(
     settings = replace(settings, fail_after=fail_after, kill=kill)
     request = Request(
         tasks=tuple(tasks or ()),
-        affected=_range(base, head) if affected else None,
-        command=tuple(command or ()),
+        affected=range_,
+        command=tuple(context.obj or ()),
         agents=agents,
         agent_slots=slots or max(1, slots_of(0) // max(1, agents)),
         ledger=Path(ledger).absolute() if ledger else None,
@@ -139,9 +124,3 @@ def run(
         task_timeout_ms=duration_ms(task_timeout, "--task-timeout") if task_timeout else None,
     )
     return lead(settings, request, json=json, events=events)
-
-
-def _range(base: str, head: str) -> "Range":
-    from mesh.adapters.native.affected import Range
-
-    return Range(base, head)

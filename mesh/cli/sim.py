@@ -26,29 +26,30 @@ def sim(
 def _lives(seed: int, lives: int, json: str) -> int:
     from dataclasses import asdict
 
+    from mesh.cli.common import write_json
     from mesh.errors import Exit
     from mesh.sim import live
-    from mesh.wire import canonical
 
     bad = 0
-    lines: list[bytes] = []
+    lines: list[object] = []
     for number in range(seed, seed + lives):
         life = live(number)
         bad += bool(life.problems)
-        lines.append(canonical.encode(asdict(life)) + b"\n")
+        lines.append(asdict(life))
         if json != "-":
             how = "; ".join(life.problems) or "holds"
             print(
                 f"seed {life.seed}: {life.tasks} tasks, {life.executions} executions, {life.messages} messages, {life.verdict}: {how}"
             )
-    _write(json, b"".join(lines))
+    if json:
+        write_json(json, *lines)
     return int(Exit.TASK_FAILED if bad else Exit.OK)
 
 
 def _schedule(graph: str, json: str) -> int:
+    from mesh.cli.common import write_json
     from mesh.errors import Exit, UsageError
     from mesh.sim import read_scenario, simulate
-    from mesh.wire import canonical
 
     try:
         data = Path(graph).read_bytes()
@@ -59,7 +60,7 @@ def _schedule(graph: str, json: str) -> int:
         for line in _told(schedule):
             print(line)
     if json:
-        _write(json, canonical.encode(_to_json(schedule)) + b"\n")
+        write_json(json, _to_json(schedule))
     return int(Exit.OK)
 
 
@@ -97,16 +98,3 @@ def _to_json(schedule: "Schedule") -> dict[str, object]:
         "lower_bound_ms": schedule.scenario.lower_bound_ms,
         "critical_path": list(schedule.scenario.critical_path),
     }
-
-
-def _write(json: str, data: bytes) -> None:
-    from mesh.errors import StorageError
-    from mesh.store.files import write_atomically
-
-    if json == "-":
-        print(data.decode(), end="")
-    elif json:
-        try:
-            write_atomically(Path(json), data)
-        except OSError as error:
-            raise StorageError(f"--json {json}: {error.strerror}") from None

@@ -44,6 +44,8 @@ class Command:
         self._argv = argv
         self._adjust = adjust
         self._planned = 0
+        self._objections: list[str] = []
+        """What nx was told, which says it to the user itself."""
 
     async def run(self, peer: Peer) -> None:
         """Run it, and close the run when it has ended."""
@@ -71,9 +73,13 @@ class Command:
             await peer.plan(graph, outlet)
             await peer.shell.until_ended()
 
+        async def objected(session: NxSession) -> None:
+            self._objections.append(session.plan.objection)
+            await session.decline(session.plan.objection)
+
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.door.socket))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listener, loopback.archives, handle)
+            nursery.start_soon(serve, listener, loopback.archives, handle, objected)
             self.exit_code = await self._ended(peer, started.process)
             nursery.cancel_scope.cancel()
 
@@ -121,7 +127,7 @@ class Command:
         """The command has ended: so does the run, as soon as every task is accounted for."""
         leader = peer.shell.node.leader
         assert leader is not None
-        if not self._planned:
+        if not self._planned and not self._objections:
             name = self._argv[0]
             peer.observer.news(Notice(f"nothing was distributed: no nx or turbo under `{name}` ran tasks through dte"))
         peer.shell.happen(ev.GraphsClosed())

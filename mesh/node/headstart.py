@@ -31,13 +31,15 @@ class HeadStart:
 
 
 @contextmanager
-def head_start(argv: tuple[str, ...], workspace: Path, environ: Mapping[str, str]) -> Iterator[HeadStart]:
+def head_start(
+    argv: tuple[str, ...], workspace: Path, environ: Mapping[str, str], stdout: int | None = None
+) -> Iterator[HeadStart]:
     """Start `argv` with what any nx under it needs in order to find dte; whatever of it is left at the end is ended."""
     with Door() as door:
         cookie, port = new_cookie(environ), LoopbackPort()
         env = main_environment({**environ, COOKIE_VARIABLE: cookie}, door.path, port.url(NX), port.token)
         before = signal.signal(signal.SIGTERM, lambda *_: _killed(door, cookie))
-        process = start(argv, workspace, env)
+        process = start(argv, workspace, env, stdout)
         try:
             yield HeadStart(cookie, door, port, process)
         finally:
@@ -47,10 +49,12 @@ def head_start(argv: tuple[str, ...], workspace: Path, environ: Mapping[str, str
             signal.signal(signal.SIGTERM, before)
 
 
-def start(argv: tuple[str, ...], workspace: Path, env: Mapping[str, str]) -> "subprocess.Popen[bytes] | OSError":
-    """The command, with this process's own terminal and files; or why it cannot be started."""
+def start(
+    argv: tuple[str, ...], workspace: Path, env: Mapping[str, str], stdout: int | None = None
+) -> "subprocess.Popen[bytes] | OSError":
+    """The command, with this process's own terminal and files, but for `stdout`; or why it cannot be started."""
     try:
-        return subprocess.Popen(argv, cwd=workspace, env=env)
+        return subprocess.Popen(argv, cwd=workspace, env=env, stdout=stdout)
     except OSError as error:
         return error
 

@@ -8,7 +8,7 @@
  *       └────▶ accepted ──▶ results, one by one ──▶ finish ──▶ nx's summary and exit code
  *                               └──▶ connection lost ──▶ an error, so a non-zero exit code
  *
- * One message is answered before the next is sent: `plan` by `accept` or `decline`, each `result` by `shown` or `missed`.
+ * One message is answered before the next is sent: `plan` by `accept`, `decline` or `leave`, each `result` by `shown` or `missed`.
  */
 const crypto = require('node:crypto');
 const Module = require('node:module');
@@ -59,6 +59,7 @@ async function run(original, nx, tasks, options, context) {
     const cache = nx.load('tasks-runner/cache').getCache(options);
     conversation = await Conversation.open(address);
     const answer = await conversation.ask({ do: 'plan', plan: await makePlan(nx, cache, options, context) });
+    if (answer.do === 'leave') process.exit(0);
     if (answer.do === 'accept') return await new Run(nx, cache, options, context).drive(tasks, conversation);
     notice(answer.reason);
   } catch (error) {

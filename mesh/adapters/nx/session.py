@@ -91,6 +91,10 @@ class NxSession:
         """Have nx do all by itself; `reason` is printed for the user."""
         await self._send({"do": "decline", "reason": reason})
 
+    async def leave(self) -> None:
+        """Have nx exit without a word: its plan was all that was wanted."""
+        await self._send({"do": "leave"})
+
     async def deliver(self, delivery: Delivery) -> None:
         """Have nx bring the outputs into the workspace and print what the task printed. Raises `RestoreError` where it could not, and may be
         called again for the same task then; `WorkerError` where nx is gone.
@@ -175,8 +179,9 @@ async def serve(
     listener: trio.SocketListener,
     archives: Archives,
     handle: Callable[[NxSession], Awaitable[None]],
+    objected: Callable[[NxSession], Awaitable[None]] | None = None,
 ) -> None:
-    """Have `handle` answer each nx that connects, until cancelled. What this side objects to is declined before `handle` hears of it.
+    """Have `handle` answer each nx that connects, until cancelled, and `objected` those whose plan is not for the mesh; by default they are declined.
 
     The tasks of a second nx and of later ones are prefixed with its number in the run, as in `2/p1:build`.
     """
@@ -193,12 +198,13 @@ async def serve(
                 return
             count += 1
             session = NxSession(stream, lines, plan, archives, f"{count}/" if count > 1 else "")
-        if plan.objection:
-            await session.decline(plan.objection)
-        else:
-            await handle(session)
+        await (handle if not plan.objection else objected or _declined)(session)
 
     await trio.serve_listeners(connected, [listener])
+
+
+async def _declined(session: NxSession) -> None:
+    await session.decline(session.plan.objection)
 
 
 def _gone() -> WorkerError:

@@ -1,0 +1,77 @@
+"""What a command or native tasks would run, without running it: what `dte plan` predicts from."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from mesh.adapters.native.affected import Range
+from mesh.adapters.native.plan import plan as native_plan
+from mesh.adapters.nx.plan import nx_id
+from mesh.adapters.nx.session import NxSession, serve
+from mesh.adapters.turbo.command import TurboCommand, find
+from mesh.adapters.turbo.plan import plan as turbo_plan
+from mesh.cache.nx import NxCache
+from mesh.errors import UsageError
+from mesh.graph import Graph
+from mesh.node.headstart import HeadStart, head_start
+from mesh.store.blobs import BlobStore
+from mesh.store.home import home
+from mesh.types import TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """All tasks of it; `cached` are those whose result is on this machine already."""
+
+    graph: Graph
+    cached: frozenset[TaskId] = frozenset()
+    notices: tuple[str, ...] = ()
+
+
+def preview(
+    workspace: Path, command: tuple[str, ...], tasks: tuple[str, ...], range_: Range | None, environ: Mapping[str, str]
+) -> Preview:
+    """Raises `UsageError` where there is nothing that could be planned."""
+    if not command:
+        planned = native_plan(workspace, tasks, environ=environ, affected=range_)
+        return Preview(planned.graph, notices=planned.notices)
+    turbo = find(command, workspace)
+    if turbo is not None:
+        return trio.run(_of_turbo, turbo, workspace, environ)
+    with head_start(command, workspace, environ, sys.stderr.fileno()) as started:
+        return trio.run(_of_nx, command[0], started)
+
+
+async def _of_turbo(turbo: TurboCommand, workspace: Path, environ: Mapping[str, str]) -> Preview:
+    planned = await turbo_plan(turbo, workspace, environ)
+    if planned.objection:
+        raise UsageError(f"turbo would run everything on this machine: {planned.objection}")
+    return Preview(planned.to_graph(), frozenset(TaskId(task) for task in planned.local()), planned.notices)
+
+
+async def _of_nx(name: str, started: HeadStart) -> Preview:
+    process = started.process
+    if isinstance(process, OSError):
+        raise UsageError(f"{name}: {os.strerror(process.errno or 0)}")
+    found: list[Preview] = []
+
+    async def handle(session: NxSession) -> None:
+        notices = (session.plan.objection,) if session.plan.objection else ()
+        cached = frozenset(task.id for task in session.graph.tasks.values() if nx_id(task) in session.plan.local)
+        found.append(Preview(session.graph, cached, notices))
+        await session.leave()
+
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.door.socket))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, listener, NxCache(BlobStore(home() / "blobs")), handle, handle)
+        code = await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        nursery.cancel_scope.cancel()
+    if not found:
+        raise UsageError(f"no nx or turbo under `{name}` told of its tasks (exit code {code})")
+    tasks = [task for each in found for task in each.graph.tasks.values()]
+    notices = tuple(dict.fromkeys(notice for each in found for notice in each.notices))
+    return Preview(Graph.of(tasks), frozenset().union(*(each.cached for each in found)), notices)
