@@ -41,7 +41,7 @@ test-slow *ARGS:
 
 # Each supported nx and turbo against the plain tool
 matrix *ARGS:
-    pytest --numprocesses 3 -m matrix -rs {{ARGS}}
+    pytest --numprocesses 3 --dist loadgroup -m matrix -rs {{ARGS}}
 
 # Simulated runs, one for each seed
 sim LIVES="300" SEED="0":

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -120,7 +121,7 @@ def slots_of(slots: int) -> int:
     return slots or len(os.sched_getaffinity(0))
 
 
-def split_list(values: list[str]) -> tuple[str, ...]:
+def split_list(values: Sequence[str]) -> tuple[str, ...]:
     """Options that may be repeated, and come with commas from a variable."""
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
 
@@ -139,6 +140,7 @@ def settings_of(
     labels: list[str],
     wait_ms: int,
     main_slots: int = 0,
+    may_differ: Sequence[str] = (),
     trace: str = "",
 ) -> "Settings":
     """Settings for one node, checked."""
@@ -164,5 +166,14 @@ def settings_of(
         labels=tuple(dict.fromkeys([*own_labels, *split_list(labels)])),
         wait_ms=wait_ms,
         main_slots=main_slots,
+        may_differ=_facts(split_list(may_differ)),
         trace=Path(trace) if trace else None,
     )
+
+
+def _facts(names: tuple[str, ...]) -> tuple[str, ...]:
+    from mesh.protocol.leader import COMPARED_FACTS
+
+    if unknown := [name for name in names if name not in COMPARED_FACTS]:
+        raise UsageError(f"--may-differ {unknown[0]}: main and agents are compared by {', '.join(COMPARED_FACTS)}")
+    return names

@@ -51,6 +51,12 @@ def run(
         metavar="FILE",
         help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
     ),
+    may_differ: Many = typer.Option(
+        [],
+        envvar="DTE_MAY_DIFFER",
+        metavar="FACT",
+        help="A fact of this machine, such as `node`, that agents need not have in common with it. Repeatable.",
+    ),
     agent_wait: str = typer.Option(
         "15s", envvar="DTE_AGENT_WAIT", metavar="DURATION", help="How long to wait for agents before working alone."
     ),
@@ -106,6 +112,7 @@ def run(
         labels=[],
         wait_ms=duration_ms(agent_wait, "--agent-wait") if agents or open_to_others else 0,
         main_slots=main_slots,
+        may_differ=may_differ,
         trace=trace,
     )
     if open_to_others and settings.secret is None:

@@ -20,6 +20,7 @@ from mesh.cache.port import TURBO
 from mesh.errors import MeshError, RemoteError, StorageError, UsageError
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 from mesh.exec.ending import end_everything
+from mesh.exec.packages import package_facts
 from mesh.exec.workspace import facts
 from mesh.graph import Graph, Task
 from mesh.identity.authority import Authority
@@ -174,7 +175,7 @@ class Peer:
             incarnation=1,
             addresses=self.listener.addresses,
             labels=settings.labels,
-            facts={**facts(settings.workspace), "memory_bytes": str(psutil.virtual_memory().total)},
+            facts=_facts(settings),
             workspace=_workspace_id(settings.workspace),
             wait_ms=settings.wait_ms,
             main_slots=settings.main_slots,
@@ -490,6 +491,13 @@ class Peer:
 def run_tag(run_id: str) -> str:
     """What a run is called where others can read it."""
     return hashlib.sha256(b"dte rendezvous\n" + run_id.encode()).hexdigest()[:32]
+
+
+def _facts(settings: Settings) -> dict[str, str]:
+    """What this node says of its checkout and its machine. What the main job does not say, it does not compare."""
+    found = facts(settings.workspace) | package_facts(settings.workspace, settings.environ)
+    told = {name: value for name, value in found.items() if name not in settings.may_differ}
+    return {**told, "memory_bytes": str(psutil.virtual_memory().total)}
 
 
 def _workspace_id(workspace: Path) -> str:

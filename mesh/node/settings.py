@@ -35,6 +35,8 @@ class Settings:
     main_slots: int = 0
     fail_after: int = 0
     kill: bool = False
+    may_differ: tuple[str, ...] = ()
+    """Of the main job: facts that its agents need not have in common with it."""
     trace: Path | None = None
     """Where every step of the core is written, for finding out why."""
 

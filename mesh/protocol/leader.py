@@ -36,8 +36,10 @@ from mesh.wire.messages import (
     Withdraw,
 )
 
-COMPARED_FACTS: Final = ("commit", "os", "arch")
+COMPARED_FACTS: Final = ("commit", "lock-file", "os", "arch", "node", "package-manager", "nx", "turbo")
 """What must be equal on the main job and an agent, so that a result of one is a result of the other."""
+FACT_CHARS_MAX: Final = 40
+"""Of what an agent says, in what is told to a person; a commit's name is as long."""
 _EXIT_CODES: Final[dict[news.Verdict, int]] = {"success": 0, "failure": 1, "error": 3, "cancelled": 130}
 ATTEMPTS_MAX: Final = 10
 """A task whose awards come to nothing this often, for whatever reason, is failed: something eats agents."""
@@ -147,9 +149,9 @@ class Leader:
 
     def _difference(self, facts: dict[str, str]) -> str:
         found = [
-            f"its {name} is {facts.get(name, 'unknown')[:40]}, the main job's is {self.facts.get(name, 'unknown')[:40]}"
+            f"its {name.replace('-', ' ')} is {_said(facts.get(name))}, the main job's is {_said(self.facts[name])}"
             for name in COMPARED_FACTS
-            if facts.get(name, "") != self.facts.get(name, "")
+            if name in self.facts and facts.get(name, "") != self.facts[name]
         ]
         return "; ".join(found)
 
@@ -517,6 +519,10 @@ class Leader:
         """When the market or the ledger next wants a look."""
         times = [time for time in (self.market.deadline(), self.recorder.deadline()) if time is not None]
         return min(times, default=None)
+
+
+def _said(value: str | None) -> str:
+    return value[:FACT_CHARS_MAX] if value else "unknown"
 
 
 def _whole(text: str) -> int:

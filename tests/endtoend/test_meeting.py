@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from tests.endtoend.mesh_under_test import MakeSite, Site, free_port, until
+from tests.endtoend.mesh_under_test import MakeSite, Site, free_port, until, write_files
 from tests.endtoend.workspaces import toml, wait_for
 
 FEW = toml(**{f"t{number}": f'command = "sleep 0.2; echo t{number}"\ncache = false' for number in range(6)})
@@ -199,3 +199,19 @@ def test_two_main_jobs_of_one_name_are_told_to_take_an_env_each(site_of: MakeSit
     second.says("give each its own --env")
     site.tell("go")
     assert (first.ended(), second.ended()) == (0, 0)
+
+
+@pytest.mark.parametrize("may_differ", [False, True], ids=["compared", "allowed"])
+def test_an_agent_with_another_node_gets_no_task_unless_it_may_have_one(site_of: MakeSite, may_differ: bool) -> None:
+    site = site_of({**FEW, "package.json": '{"name": "ws"}'})
+    machines = {name: site.machine(name) for name in ("main", "agent-1")}
+    for version, machine in zip(("20.1.2", "22.3.4"), machines.values(), strict=True):
+        write_files(machine.home, {"node": f"#!/bin/sh\necho v{version}\n"})
+    path = {name: f"{machine.home}:{site.environ(machine)['PATH']}" for name, machine in machines.items()}
+    allowed = {"DTE_MAY_DIFFER": "node"} if may_differ else {}
+    agent = site.agent("agent-1", on=machines["agent-1"], PATH=path["agent-1"])
+    main = site.main("t0", "t1", "--agent-wait", "5s", on=machines["main"], PATH=path["main"], **allowed)
+    assert (main.ended(), agent.ended()) == (0, 0)
+    said = "its node is 22.3.4, the main job's is 20.1.2"
+    assert (said in main.text, said in agent.text) == (not may_differ, not may_differ)
+    assert where(main) == (["agent-1"] if may_differ else ["main"]) * 2

@@ -98,15 +98,39 @@ def test_a_task_of_a_later_graph_behind_a_failed_one_is_skipped_with_all_behind_
 # --- agents come and go ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fact", ["commit", "os", "arch"])
+NODE_FACTS = {
+    "lock-file": "package-lock.json 1f0c",
+    "node": "24.1.0",
+    "package-manager": "npm 11.0.0",
+    "nx": "24.0.6",
+    "turbo": "2.11.0",
+}
+
+
+@pytest.mark.parametrize("fact", [*FACTS, *NODE_FACTS])
 def test_an_agent_with_another_fact_gets_no_tasks_and_both_sides_say_why(fact):
-    run = Main("build")
-    run.link("a1", facts={**FACTS, fact: "other"})
+    facts = FACTS | NODE_FACTS
+    run = Main("build", facts=facts)
+    run.link("a1", facts={**facts, fact: "other"})
     run.bid("a1")
     assert run.awards == []
     (refused,) = run.sent("a1", msg.Refused)
-    assert f"its {fact} is other" in refused.reason
+    assert refused.reason == f"its {fact.replace('-', ' ')} is other, the main job's is {facts[fact]}"
     assert any("a1 gets no tasks" in notice for notice in run.notices)
+
+
+def test_an_agent_that_lacks_what_the_main_job_has_gets_no_tasks():
+    run = Main("build", facts=FACTS | NODE_FACTS)
+    run.link("a1", facts=FACTS)
+    run.bid("a1")
+    assert run.awards == []
+    assert "its nx is unknown, the main job's is 24.0.6" in run.sent("a1", msg.Refused)[0].reason
+
+
+def test_what_the_main_job_does_not_say_is_not_compared():
+    run = Main("build", facts=FACTS)
+    run.agent("a1", facts=FACTS | NODE_FACTS)
+    assert run.awards == [("a1", "build", 1)]
 
 
 def test_a_refused_agent_hears_the_end_too():
