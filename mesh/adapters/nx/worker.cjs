@@ -189,7 +189,8 @@ async function main() {
     nx = internals(path.dirname(require.resolve('nx/src/tasks-runner/init-tasks-runner')));
     cache = nx.load('tasks-runner/cache').getCache({});
     await cache.init?.();
-    projectGraph = await nx.load('project-graph/project-graph').createProjectGraphAsync({ exitOnError: false });
+    // As JSON, as it is where plugins are processes of their own: what a plugin left `undefined` is no option of its task then.
+    projectGraph = JSON.parse(JSON.stringify(await nx.load('project-graph/project-graph').createProjectGraphAsync({ exitOnError: false })));
     nxJson = nx.load('config/configuration').readNxJson();
     markTasks();
   } catch (error) {
