@@ -51,7 +51,7 @@ class NxOutlet:
             effect.task,
             _NX[effect.status],
             effect.exit_code,
-            self._log(effect) or effect.problem.encode(),
+            self._log(effect) or (b"" if effect.status == "success" else effect.problem.encode()),
             UnixMs(effect.started_ms),
             UnixMs(effect.ended_ms),
             effect.key,

@@ -38,6 +38,7 @@ from mesh.node.headstart import HeadStart
 from mesh.node.links import Links, Listeners
 from mesh.node.logs import LogBook
 from mesh.node.outlets import Outlet
+from mesh.node.remarks import Remarks
 from mesh.node.settings import Settings
 from mesh.node.shell import Shell, now_instant
 from mesh.node.timings import Timings
@@ -204,7 +205,16 @@ class Peer:
         # A secret that was made for one run signs nothing that a later run could check: such results stay this machine's own.
         domain = authority.root_public if settings.secret is not None else "local"
         results = Results(settings.data_dir / "results")
-        self.work = Work(nursery, self._worked, self._send_log, self.tools, self.transfers, results, domain)
+        self.work = Work(
+            nursery,
+            self._worked,
+            self._send_log,
+            self.tools,
+            self.transfers,
+            results,
+            domain,
+            lambda tasks: Remarks(settings.workspace, tasks, settings.role == "main", node.shares_main),
+        )
         self.logs = LogBook(self.store, self.observer.log)
         self.deliveries = Deliveries(nursery, self.shell.happen, self.tools, self.transfers, self.work, self.logs)
 

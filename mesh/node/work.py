@@ -1,6 +1,7 @@
 """What the worker wants done: inputs brought, tasks run, and ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import trio
 
@@ -10,6 +11,7 @@ from mesh.graph import Graph, Task
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.node.logs import FLUSH_MS, Stream
+from mesh.node.remarks import Remarks
 from mesh.node.tools import Tools
 from mesh.node.transfers import MissingError, Transfers
 from mesh.protocol import effects as fx
@@ -31,6 +33,7 @@ class Work:
         transfers: Transfers,
         results: Results,
         domain: str,
+        remarks: Callable[[Mapping[TaskId, Task]], Remarks],
     ) -> None:
         self._nursery = nursery
         self._happen = happen
@@ -40,6 +43,7 @@ class Work:
         self._results = results
         self._domain = domain
         self._tasks: dict[TaskId, Task] = {}
+        self._remarks = remarks(self._tasks)
         self._running: dict[TaskId, trio.CancelScope] = {}
         self._present: dict[TaskId, Digest] = {}
         """Whose outputs are in the workspace: what was restored, or has run, here."""
@@ -190,6 +194,7 @@ class Work:
 
     async def _run(self, task: Task, attempt: int) -> ev.Execution:
         runner = await self._tools.runner(task)
+        await self._remarks.before(task)
         self._happen(ev.TaskRunning(task.id, attempt))
         stream = Stream(task.id, attempt, self._transfers.store, self._send_log)
         self._present.pop(task.id, None)
@@ -204,6 +209,9 @@ class Work:
             del self._streams[task.id]
         if outcome.outputs is not None:
             self._present[task.id] = outcome.outputs.digest
+        if outcome.status == "success" and not outcome.problem:
+            took_ms = outcome.ended_ms - outcome.started_ms
+            outcome = replace(outcome, problem=await self._remarks.after(task, took_ms, beside=bool(self._streams)))
         return _execution(outcome, log)
 
 

@@ -415,6 +415,8 @@ class Leader:
                 problem=done.problem,
             ),
         ]
+        if done.status == "success" and done.problem:
+            effects.append(Tell(news.Notice(f"{task} on {self._where(done, holders)}: {done.problem}")))
         effects += [Tell(news.TaskReady(other)) for other in ready]
         for other in downstream:
             effects += self._decide(self.market.tasks[other], "skipped", f"{task} did not succeed", now)

@@ -108,6 +108,7 @@ def test_a_generated_workspace_is_the_same_through_the_mesh_and_so_is_what_a_cha
     where = {task: told["where"] for task, told in run.tasks.items()}
     assert where.pop("@gen/core:stamp") == "main"  # not cacheable
     assert {*where.values()} == {"a1", "a2"}
+    assert any("apps/shop/out-tsc/, which no task declares" in notice for notice in run.json["notices"])
     left = artifacts(Workspace(main.workspace))
     assert left.keys() >= {"packages/text/notes/all.txt", "packages/text/dist/index.js", "apps/shop/dist/index.html"}
 

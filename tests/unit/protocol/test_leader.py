@@ -149,6 +149,14 @@ def test_an_agent_that_comes_after_the_verdict_is_told_it():
     assert run.sent("late", msg.Ended) == [msg.Ended(Epoch(1), "success")]
 
 
+def test_what_an_agent_remarks_of_a_task_that_succeeded_is_told_once():
+    run = Main("build", "test")
+    run.agent("a1", slots=2)
+    run.finish("a1", "build", problem="it left tmp/")
+    run.finish("a1", "test")
+    assert [notice for notice in run.notices if "tmp/" in notice] == ["build on a1: it left tmp/"]
+
+
 @pytest.mark.parametrize("memory", ["²", "-1", "1.5", "", "9" * 30])
 def test_a_memory_size_that_is_none_is_taken_for_nothing(memory):
     run = Main("build")

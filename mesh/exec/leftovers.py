@@ -1,0 +1,134 @@
+"""What a task leaves in a workspace beside its declared outputs: files that will exist on this machine only, and tracked files that it changed.
+
+git is asked before the first task and after each one. That costs time, which grows with the checkout: a task that was short against the last
+look is not followed by one, and what it left is found after a later task.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import trio
+
+from mesh.exec.environment import OWN_PREFIX
+
+LOOK_SHARE_MAX: Final = 0.1
+"""How much of a task's own time may go into looking at what it left."""
+LOOK_MS: Final = 20_000
+NAMED_MAX: Final = 3
+
+_UNTRACKED: Final = ("??", "!!")
+_OWN_PLACES: Final = frozenset((".git", ".nx", ".turbo", "node_modules"))
+"""Caches of tools: whatever is in there, no task depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Paths from the workspace, in order; a directory ends with `/`. `certain` is whether no other task could have left them."""
+
+    untracked: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    certain: bool = True
+
+    def remark(self) -> str:
+        """One line for a person; "" where there is nothing to say."""
+        parts = []
+        if self.changed:
+            parts.append(f"changed {_some(self.changed)}, which git tracks, so that later tasks find other inputs here")
+        if self.untracked:
+            parts.append(
+                f"left {_some(self.untracked)}, which no task declares as outputs, so that other machines do not get it"
+            )
+        who = "it" if self.certain else "it, or a task beside it,"
+        return f"{who} {'; it '.join(parts)}" if parts else ""
+
+
+class Leftovers:
+    """One workspace. Calls may overlap; each path is told once."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self._seen: set[tuple[str, bool]] | None = None
+        self._took_ms = 0.0
+        self._looking = trio.Lock()
+        self._certain = True
+
+    async def begin(self) -> None:
+        """Remember how the workspace is before the first task."""
+        async with self._looking:
+            if self._seen is None:
+                found = await self._look()
+                self._seen = None if found is None else set(found)
+
+    async def after(self, duration_ms: int, home: str | None, declared: Callable[[str], bool], *, beside: bool) -> Left:
+        """What is new, but for what is `declared`, after a task of `duration_ms`.
+
+        Where other tasks run `beside` it, only what is new below `home`, the directory of its project ("" for the root); nothing without one.
+        """
+        async with self._looking:
+            if self._seen is None or self._took_ms > duration_ms * LOOK_SHARE_MAX or (beside and home is None):
+                self._certain = False
+                return Left()
+            found = await self._look()
+            if found is None:
+                self._certain = False
+                return Left()
+            new = [entry for entry in found if entry not in self._seen]
+            certain = self._certain and not beside
+            if beside:
+                new = [entry for entry in new if _below(entry[0], home or "")]
+            self._certain = not beside
+            self._seen.update(new)
+        told = [(path, tracked) for path, tracked in new if tracked or not declared(path.rstrip("/"))]
+        return Left(
+            tuple(path for path, tracked in told if not tracked),
+            tuple(path for path, tracked in told if tracked),
+            certain,
+        )
+
+    async def _look(self) -> list[tuple[str, bool]] | None:
+        """All that git does not find as it is committed: path, and whether it is tracked. None where git cannot tell."""
+        began = time.monotonic()
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIX)}
+        command = (
+            "git",
+            "status",
+            "--porcelain",
+            "-z",
+            "--no-renames",
+            "--untracked-files=normal",
+            "--ignored=matching",
+        )
+        with trio.move_on_after(LOOK_MS / 1_000):
+            try:
+                done = await trio.run_process(
+                    command,
+                    cwd=self._workspace,
+                    env=environ | {"GIT_OPTIONAL_LOCKS": "0"},
+                    capture_stdout=True,
+                    capture_stderr=True,
+                    check=False,
+                )
+            except OSError:
+                return None
+            self._took_ms = (time.monotonic() - began) * 1_000
+            return _entries(done.stdout) if done.returncode == 0 else None
+        return None
+
+
+def _entries(said: bytes) -> list[tuple[str, bool]]:
+    entries = (os.fsdecode(entry) for entry in said.split(b"\0") if entry)
+    told = [(entry[3:], entry[:2] not in _UNTRACKED) for entry in entries]
+    return [each for each in told if _OWN_PLACES.isdisjoint(PurePosixPath(each[0]).parts)]
+
+
+def _below(path: str, home: str) -> bool:
+    return home in ("", ".") or path.startswith(f"{home}/")
+
+
+def _some(paths: tuple[str, ...]) -> str:
+    more = len(paths) - NAMED_MAX
+    return ", ".join(paths[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")

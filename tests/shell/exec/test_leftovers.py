@@ -1,0 +1,81 @@
+"""What a task left beside its outputs, in a real checkout."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from mesh.exec.leftovers import Left, Leftovers
+from tests.endtoend.mesh_under_test import make_repository, write_files
+
+LONG_MS = 600_000
+"""A task that is long enough for any look."""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    make_repository(root, {"a/source": "1\n", "b/source": "1\n", ".gitignore": "dist\ntmp\nnode_modules\n.nx\n"})
+    return root
+
+
+def left_by(checkout: Path, *steps: "dict[str, str] | Callable[[Leftovers], object]", **how: object) -> list[Left]:
+    """Begin, and after each of `steps`, a task's files, look."""
+    told: list[Left] = []
+
+    async def main() -> None:
+        leftovers = Leftovers(checkout)
+        await leftovers.begin()
+        for files in steps:
+            write_files(checkout, files)
+            settings = {"duration_ms": LONG_MS, "home": "a", "declared": lambda path: path == "a/dist", "beside": False}
+            told.append(await leftovers.after(**{**settings, **how}))
+
+    trio.run(main)
+    return told
+
+
+def test_declared_outputs_are_not_worth_a_word(checkout: Path) -> None:
+    assert left_by(checkout, {"a/dist/x": "1"}) == [Left()]
+
+
+def test_ignored_and_untracked_files_that_nobody_declares_are_told_once(checkout: Path) -> None:
+    first, second = left_by(checkout, {"a/tmp/x": "1", "a/new": "1"}, {"a/tmp/y": "1"})
+    assert first == Left(untracked=("a/new", "a/tmp/"))
+    assert first.remark().startswith("it left a/new, a/tmp/, which no task declares as outputs")
+    assert second == Left()
+    assert second.remark() == ""
+
+
+def test_a_changed_tracked_file_is_told_even_where_it_is_declared(checkout: Path) -> None:
+    (told,) = left_by(checkout, {"b/source": "2\n"}, declared=lambda _: True)
+    assert told == Left(changed=("b/source",))
+    assert "changed b/source, which git tracks" in told.remark()
+
+
+def test_what_was_there_before_the_first_task_is_nobodys(checkout: Path) -> None:
+    write_files(checkout, {"a/tmp/x": "1", "b/source": "2\n"})
+    assert left_by(checkout, {}) == [Left()]
+
+
+def test_caches_of_tools_are_nobodys_either(checkout: Path) -> None:
+    assert left_by(checkout, {"node_modules/.vite/x": "1", ".nx/y": "1", "a/node_modules/z": "1"}) == [Left()]
+
+
+def test_beside_others_only_the_own_project_is_a_tasks_and_what_comes_later_may_be_anybodys(checkout: Path) -> None:
+    (told,) = left_by(checkout, {"a/tmp/x": "1", "b/tmp/x": "1"}, beside=True)
+    assert told == Left(untracked=("a/tmp/",), certain=False)
+    assert told.remark().startswith("it, or a task beside it, left a/tmp/")
+
+
+def test_a_task_of_no_time_is_not_looked_after(checkout: Path) -> None:
+    assert left_by(checkout, {"a/tmp/x": "1"}, duration_ms=0) == [Left(certain=True)]
+
+
+def test_of_many_files_a_few_are_named() -> None:
+    assert "left 1, 2, 3 and 2 more, which" in Left(untracked=("1", "2", "3", "4", "5")).remark()
+
+
+def test_without_a_repository_there_is_nothing_to_say(tmp_path: Path) -> None:
+    assert left_by(tmp_path, {"a/tmp/x": "1"}) == [Left()]
