@@ -6,6 +6,7 @@ archive is read to its end before it is kept and before it is served, and one of
 """
 
 import gzip
+import os
 import re
 import tarfile
 import zlib
@@ -81,8 +82,9 @@ class NxCache:
         self._index[nx_hash] = archive
 
     def stored(self, nx_hash: str) -> Blob | None:
-        """The archive that answers for `nx_hash`: offered, or put by nx."""
-        return self._index.get(nx_hash)
+        """The archive that answers for `nx_hash`, offered or put by nx; None where the store has lost it."""
+        archive = self._index.get(nx_hash)
+        return archive if archive is not None and self._blobs.find(archive.digest) is not None else None
 
     def not_kept(self, nx_hash: str) -> str:
         """Why the archive that nx put for `nx_hash` is not here; "" where it put none."""
@@ -118,13 +120,16 @@ class NxCache:
         archive = self._index.get(nx_hash)
         if archive is None:
             return Response(404)
+        path = self._blobs.path(archive.digest)
         try:
             await self.check(archive)
-        except CorruptError:
+            whole = path.stat().st_size == archive.size and os.access(path, os.R_OK)
+        except (CorruptError, OSError):
+            whole = False
+        if not whole:
             # A miss: nx runs the task. Whoever asked nx to restore it sees that it was not restored.
             return Response(404)
-        body = FileBody(self._blobs.path(archive.digest), 0, archive.size)
-        return Response(200, {"Content-Type": "application/octet-stream"}, body)
+        return Response(200, {"Content-Type": "application/octet-stream"}, FileBody(path, 0, archive.size))
 
     async def _put(self, nx_hash: str, request: Request) -> Response:
         try:
@@ -134,7 +139,8 @@ class NxCache:
             self._not_kept[nx_hash] = str(error)
             # nx has done its part: the task must not fail for it. Who needs the archive asks `stored`.
             return await self.refuse(request)
-        first = self._index.setdefault(nx_hash, archive)
+        first = self.stored(nx_hash) or archive
+        self._index[nx_hash] = first
         self._not_kept.pop(nx_hash, None)
         return Response(200 if first == archive else 409)
 

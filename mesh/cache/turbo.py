@@ -101,9 +101,9 @@ class TurboCache:
         self._index[turbo_hash] = (artifact, parsed)
 
     def stored(self, turbo_hash: str) -> Blob | None:
-        """The artifact that answers for `turbo_hash`: offered, or put by turbo."""
+        """The artifact that answers for `turbo_hash`, offered or put by turbo; None where the store has lost it."""
         found = self._index.get(turbo_hash)
-        return found[0] if found else None
+        return found[0] if found and self._blobs.find(found[0].digest) is not None else None
 
     async def adopt(self, turbo_hash: str, archive: Path, duration_ms: int) -> Blob:
         """Take in the archive that turbo has in its own cache on this machine. Raises `StorageError`."""
@@ -129,7 +129,9 @@ class TurboCache:
                 writer.write(data)
             blob = writer.finish()
         artifact = TurboArtifact(turbo_hash, said, _LENGTH_BYTES + len(head))
-        return self._index.setdefault(turbo_hash, (blob, artifact))[0]
+        if self.stored(turbo_hash) is None:
+            self._index[turbo_hash] = (blob, artifact)
+        return self._index[turbo_hash][0]
 
     def archive(self, turbo_hash: str) -> tuple[FileBody, TurboArtifact] | None:
         """What is served for `turbo_hash`; None where it is not here, or no longer."""

@@ -5,7 +5,7 @@ from typing import Final
 
 import trio
 
-from mesh.errors import CorruptError, MeshError
+from mesh.errors import CorruptError, MeshError, StorageError
 from mesh.node.logs import LogBook
 from mesh.node.outlets import Outlet
 from mesh.node.tools import Tools
@@ -16,6 +16,8 @@ from mesh.protocol import events as ev
 from mesh.types import TaskId
 
 AT_ONCE_MAX: Final = 32
+LOST_MAX: Final = 3
+"""How often a result may be lost on its way before the main job makes it itself."""
 
 
 class Deliveries:
@@ -39,6 +41,7 @@ class Deliveries:
         self._limit = trio.CapacityLimiter(AT_ONCE_MAX)
         self._outlets: dict[TaskId, Outlet] = {}
         self._left: dict[Outlet, dict[TaskId, None]] = {}
+        self._lost: dict[TaskId, int] = {}
 
     def through(self, outlet: Outlet, tasks: Iterable[TaskId]) -> None:
         """These tasks are shown, and their outputs restored, by the tool that planned them."""
@@ -58,21 +61,36 @@ class Deliveries:
             self._nursery.start_soon(self._deliver, effect, outlet, shown)
 
     async def _deliver(self, effect: fx.Deliver, outlet: Outlet | None, shown: int | None) -> None:
+        made_here = ""
         try:
             async with self._limit:
-                await self._fetch(effect, outlet, shown)
-                if outlet is not None:
-                    await outlet.show(effect, self._work.task(effect.task))
-                elif effect.outputs is not None and not effect.in_place:
-                    await self._restore(effect)
+                try:
+                    await self._bring(effect, outlet, shown)
+                except (MissingError, CorruptError, StorageError) as error:
+                    if outlet is None or not self._is_final(effect, error):
+                        raise
+                    made_here = str(error)
+                    await outlet.instead(effect, self._work.task(effect.task), made_here)
         except (MissingError, CorruptError) as error:
             self._happen(ev.Undelivered(effect.task, effect.attempt, str(error), local=False))
         except (MeshError, OSError) as error:
             self._happen(ev.Undelivered(effect.task, effect.attempt, str(error), local=True))
         else:
-            self._happen(ev.Delivered(effect.task, effect.attempt))
+            self._happen(ev.Delivered(effect.task, effect.attempt, made_here))
             if outlet is not None:
                 await self._shown(effect.task, outlet)
+
+    async def _bring(self, effect: fx.Deliver, outlet: Outlet | None, shown: int | None) -> None:
+        await self._fetch(effect, outlet, shown)
+        if outlet is not None:
+            await outlet.show(effect, self._work.task(effect.task))
+        elif effect.outputs is not None and not effect.in_place:
+            await self._restore(effect)
+
+    def _is_final(self, effect: fx.Deliver, error: Exception) -> bool:
+        """Whether running the task again elsewhere would not bring it here: this machine cannot hold it, it has failed, or it was lost too often."""
+        self._lost[effect.task] = self._lost.get(effect.task, 0) + 1
+        return isinstance(error, StorageError) or effect.status != "success" or self._lost[effect.task] >= LOST_MAX
 
     async def _shown(self, task: TaskId, outlet: Outlet) -> None:
         left = self._left[outlet]

@@ -1,14 +1,17 @@
 """How a wrapped tool on the main job is given what the mesh has done: each shows results in its own way, and restores outputs by itself."""
 
+from dataclasses import replace
 from typing import Final, Protocol
 
 import trio
 
-from mesh.adapters.nx.errors import RestoreError, WorkerError
+from mesh.adapters.base import LogSink
+from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.session import Delivery, NxSession
 from mesh.adapters.nx.session import Status as NxStatus
 from mesh.adapters.turbo.session import Status as TurboStatus
 from mesh.adapters.turbo.session import TurboSession
+from mesh.errors import LocalError, MeshError
 from mesh.graph import Task
 from mesh.node.tools import Tools
 from mesh.protocol import effects as fx
@@ -24,6 +27,9 @@ class Outlet(Protocol):
 
     async def show(self, effect: fx.Deliver, task: Task) -> None:
         """Give it one, whose log and outputs are in the store. Raises a `MeshError`."""
+
+    async def instead(self, effect: fx.Deliver, task: Task, reason: str) -> None:
+        """It cannot be brought here, for that `reason`: have the tool, or its runner, make it in this workspace. Raises a `MeshError`."""
 
     async def close(self) -> None:
         """It has had all of them."""
@@ -47,21 +53,42 @@ class NxOutlet:
             async with self._restoring:
                 await runner.restore(task, effect.outputs)
             restores = False
-        delivery = Delivery(
-            effect.task,
-            _NX[effect.status],
-            effect.exit_code,
-            self._log(effect) or (b"" if effect.status == "success" else effect.problem.encode()),
-            UnixMs(effect.started_ms),
-            UnixMs(effect.ended_ms),
-            effect.key,
-            effect.outputs if restores else None,
-            cached=effect.cached,
+        delivery = replace(
+            _delivery(effect, self._log(effect) or (b"" if effect.status == "success" else effect.problem.encode())),
+            archive=effect.outputs if restores else None,
         )
         try:
             await self._session.deliver(delivery)
         except RestoreError:
-            await self._session.deliver(delivery)
+            try:
+                await self._session.deliver(delivery)
+            except RestoreError as error:
+                await self.instead(effect, task, str(error))
+
+    async def instead(self, effect: fx.Deliver, task: Task, reason: str) -> None:
+        """Run it here, in nx's own workspace, and show that. A task that failed stays failed: only its log is missing then."""
+        if effect.status != "success":
+            await self._session.deliver(_delivery(effect, f"{effect.problem or reason}\n".encode()))
+            return
+        for dep in task.deps:
+            await self._session.wait_delivered(dep)
+        said: list[bytes] = []
+        code = await self._run_here(task, said.append)
+        shown = _delivery(effect, b"".join(said))
+        await self._session.deliver(replace(shown, status="failure", exit_code=code) if code else shown)
+        if code:
+            raise NotHereError(f"run again here it failed with exit code {code} ({reason})")
+
+    async def _run_here(self, task: Task, log: LogSink) -> int:
+        """The exit code of `task` in this workspace, where what it leaves is in place whether nx could store it or not."""
+        runner = await self._tools.nx()
+        try:
+            return (await runner.run(task, log)).exit_code
+        except NotKeptError:
+            return 0
+        except MeshError as error:
+            log(f"{error}\n".encode())
+            return 1
 
     def _log(self, effect: fx.Deliver) -> bytes:
         path = self._store.find(effect.log.digest) if effect.log is not None and effect.log.size else None
@@ -86,5 +113,28 @@ class TurboOutlet:
         outputs = effect.outputs if effect.status == "success" else None
         self._session.deliver(task.id, _TURBO[effect.status], outputs)
 
+    async def instead(self, effect: fx.Deliver, task: Task, reason: str) -> None:
+        """Let turbo run it: to turbo, it is not in the cache."""
+        del reason
+        self._session.deliver(task.id, _TURBO[effect.status], None)
+
     async def close(self) -> None:
         """Turbo sees for itself."""
+
+
+class NotHereError(LocalError):
+    """A task that succeeded elsewhere cannot be had on the main job."""
+
+
+def _delivery(effect: fx.Deliver, log: bytes) -> Delivery:
+    """Without an archive: as of what needs no restoring."""
+    return Delivery(
+        effect.task,
+        _NX[effect.status],
+        effect.exit_code,
+        log,
+        UnixMs(effect.started_ms),
+        UnixMs(effect.ended_ms),
+        effect.key,
+        cached=effect.cached,
+    )

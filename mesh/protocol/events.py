@@ -146,6 +146,8 @@ class Delivered:
 
     task: TaskId
     attempt: int
+    made_here: str = ""
+    """Why they could not be brought and were made here once more; then no peer can get them here. "" where they were brought."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ COMPARED_FACTS: Final = ("commit", "lock-file", "os", "arch", "node", "package-m
 FACT_CHARS_MAX: Final = 40
 """Of what an agent says, in what is told to a person; a commit's name is as long."""
 _EXIT_CODES: Final[dict[news.Verdict, int]] = {"success": 0, "failure": 1, "error": 3, "cancelled": 130}
+FETCHES_MAX: Final = 3
+"""After so many awards an agent that cannot get what a task needs is not given it again."""
 ATTEMPTS_MAX: Final = 10
 """A task whose awards come to nothing this often, for whatever reason, is failed: something eats agents."""
 
@@ -272,6 +274,8 @@ class Leader:
                 effects += self._lost_outputs(missing, message.reason, now)
                 if self.market.tasks[missing].phase is not Phase.DONE:
                     self.market.wait_for(state, missing)
+                elif state.attempts >= FETCHES_MAX:  # the main job should have them, and yet they cannot be had
+                    state.not_on[node] = message.reason
         taken_back = state.withdrawing
         effects += self._again(state, self._name(node), message.reason, now, quiet=taken_back)
         return [*effects, *self.clear(now)]
@@ -447,12 +451,15 @@ class Leader:
             return []
         del self.undelivered[event.task]
         self.delivered[event.task] = None
+        effects: list[Effect] = []
         record = state.record
-        if record is not None and record.outputs is not None and self.me not in record.holders:
+        if event.made_here:
+            effects.append(Tell(news.Notice(f"{event.task} was run again on the main job: {event.made_here}")))
+        elif record is not None and record.outputs is not None and self.me not in record.holders:
             state.record = Record(record.task, record.status, record.key, record.outputs, (*record.holders, self.me))
             self.records.append(state.record)
         self._settle(state)
-        return [Tell(news.TaskDelivered(event.task)), *self.clear(now)]
+        return [*effects, Tell(news.TaskDelivered(event.task)), *self.clear(now)]
 
     def _settle(self, state: TaskState) -> None:
         """Its outputs are in the main job's workspace, and so are those of all before it."""

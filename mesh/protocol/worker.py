@@ -79,6 +79,9 @@ class Worker:
             ]
         if award.task in self.unrecorded:
             return [Send(leader, Result(self.unrecorded[award.task]))]
+        if not shares_main and (dep := self._only_elsewhere(task)):
+            reason = f"what {dep} made is on the main job alone, which could not store it"
+            return [Send(leader, Declined(award.task, award.attempt, reason, never=True))]
         needs = () if shares_main else self._needs(task)
         job = self.jobs.get(award.task)
         if job is None:
@@ -101,8 +104,24 @@ class Worker:
         again = [] if job.again is None else self._begin(Job(job.again, job.task, job.needs, job.again.attempt))
         return [*again, *self._start()]
 
+    def _only_elsewhere(self, task: Task) -> TaskId | None:
+        """What it depends on and nobody can be given: it succeeded where its outputs could not be stored."""
+        for dep in self._upstream(task):
+            record = self.records.get(dep)
+            if record is not None and record.status == "success" and record.outputs is None and self.tasks[dep].outputs:
+                return dep
+        return None
+
     def _needs(self, task: Task) -> tuple[Need, ...]:
         """Outputs of everything it depends on, directly or not: what a one-machine run would have on disk by now."""
+        needs = []
+        for dep in self._upstream(task):
+            record = self.records.get(dep)
+            if record is not None and record.outputs is not None:
+                needs.append(Need(dep, record.key, record.outputs, record.holders))
+        return tuple(needs)
+
+    def _upstream(self, task: Task) -> list[TaskId]:
         seen: dict[TaskId, None] = {}
         stack = list(task.deps)
         while stack:
@@ -110,12 +129,7 @@ class Worker:
             if dep not in seen:
                 seen[dep] = None
                 stack.extend(self.tasks[dep].deps)
-        needs = []
-        for dep in sorted(seen, key=self.order.__getitem__):
-            record = self.records.get(dep)
-            if record is not None and record.outputs is not None:
-                needs.append(Need(dep, record.key, record.outputs, record.holders))
-        return tuple(needs)
+        return sorted(seen, key=self.order.__getitem__)
 
     def add_graph(self, graph: Graph) -> None:
         """Tasks that may be awarded from now on. Of a task that several graphs have the first one counts, as on the leader."""

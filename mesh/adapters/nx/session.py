@@ -7,6 +7,7 @@ Where this side stops in between, the connection closes, and nx ends with an err
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Final, Literal, Protocol
 import trio
 
 from mesh.adapters.base import LogSink, Outcome, Runner
-from mesh.adapters.nx.errors import RestoreError, WorkerError
+from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.link import LineReader, listen
 from mesh.adapters.nx.plan import Plan, nx_id
 from mesh.errors import RemoteError
@@ -167,8 +168,12 @@ class MainRunner:
         await self._session.wait_delivered(task.id)
 
     async def run(self, task: Task, log: LogSink) -> Outcome:
-        """Run it here."""
-        return await self._runner.run(task, log)
+        """Run it here. What it leaves is where it belongs, also where it could not be stored for others."""
+        started_ms = _now_ms()
+        try:
+            return await self._runner.run(task, log)
+        except NotKeptError as error:
+            return Outcome("success", 0, started_ms, _now_ms(), problem=str(error), key=task.key)
 
     async def aclose(self) -> None:
         """End what the runner kept."""
@@ -205,6 +210,10 @@ async def serve(
 
 async def _declined(session: NxSession) -> None:
     await session.decline(session.plan.objection)
+
+
+def _now_ms() -> UnixMs:
+    return UnixMs(time.time_ns() // 1_000_000)
 
 
 def _gone() -> WorkerError:

@@ -64,7 +64,7 @@ class TurboRunner:
             0,
             exited.started_ms,
             exited.ended_ms,
-            await self._artifact(task, visit),
+            await self._artifact(task, visit, exited),
             exited.max_rss_bytes,
             exited.problem,
             task.key,
@@ -128,10 +128,13 @@ class TurboRunner:
             key=task.key,
         )
 
-    async def _artifact(self, task: Task, visit: Visit) -> Blob:
+    async def _artifact(self, task: Task, visit: Visit, exited: Exited) -> Blob:
         artifact = self._loopback.artifacts.stored(task.key)
         if artifact is not None:
             return artifact
+        if (kept := self._private / f"{task.key}.tar.zst").is_file():
+            # Done here before, and its artifact was lost: turbo has only replayed it from its own cache.
+            return await self._loopback.artifacts.adopt(task.key, kept, exited.ended_ms - exited.started_ms)
         if reason := visit.put(task.key):
             raise NotKeptError(task.id, reason)
         differences = await compare(self._workspace, [task], self._environment)

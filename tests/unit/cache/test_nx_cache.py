@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
+import pytest
 import trio
 
 from mesh.cache.nx import NxCache
@@ -16,6 +17,16 @@ from tests.unit.cache.test_nx_archive import packed
 GOOD = packed(("dist/index.js", b"x"))
 OTHER = packed(("dist/index.js", b"y"))
 FAILED = packed(code=b"\x00\x00\x00\x01")
+
+
+def spoil_by_length(path: Path) -> None:
+    path.chmod(0o600)
+    path.write_bytes(GOOD[:-9])
+
+
+def spoil_by_kind(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 def talk(
@@ -95,6 +106,32 @@ def test_a_full_disk_does_not_fail_the_task_but_is_known(tmp_path: Path):
         assert (await client.put("/v1/cache/42", content=GOOD)).status_code == 403
         assert cache.stored("42") is None
         assert "no space left" in cache.not_kept("42")
+
+    talk(tmp_path, conversation)
+
+
+def test_what_the_store_has_lost_is_a_miss_and_can_be_put_again(tmp_path: Path):
+    async def conversation(client, cache, blobs):
+        await client.put("/v1/cache/42", content=GOOD)
+        blobs.path(cache.stored("42").digest).unlink()
+        assert cache.stored("42") is None
+        assert (await client.get("/v1/cache/42")).status_code == 404
+        assert (await client.put("/v1/cache/42", content=OTHER)).status_code == 200
+        assert (await client.get("/v1/cache/42")).content == OTHER
+
+    talk(tmp_path, conversation)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("spoil", [spoil_by_length, spoil_by_kind])
+def test_what_the_disk_has_spoilt_is_a_miss_whether_it_was_checked_before_or_not(tmp_path: Path, spoil, checked: bool):
+    async def conversation(client, cache, blobs):
+        archive = blobs.put(GOOD)
+        cache.offer("42", archive)
+        if checked:
+            assert (await client.get("/v1/cache/42")).status_code == 200
+        spoil(blobs.path(archive.digest))
+        assert (await client.get("/v1/cache/42")).status_code == 404
 
     talk(tmp_path, conversation)
 

@@ -184,6 +184,18 @@ def test_half_an_upload_is_not_kept(tmp_path: Path):
     talk(tmp_path, conversation)
 
 
+def test_what_the_store_has_lost_is_a_miss_and_can_be_put_again(tmp_path: Path):
+    async def conversation(client, cache, visit, blobs):
+        await client.put(f"/{HASH}", content=BODY)
+        blobs.path(cache.stored(HASH).digest).unlink()
+        assert cache.stored(HASH) is None
+        assert (await client.get(f"/{HASH}")).status_code == 404
+        await client.put(f"/{HASH}", content=BODY + b"other")
+        assert (await client.get(f"/{HASH}")).content == BODY + b"other"
+
+    talk(tmp_path, conversation)
+
+
 def test_questions_before_a_run_are_answered(tmp_path: Path):
     async def conversation(client, cache, visit, blobs):
         everything = str(client.base_url).rstrip("/")

@@ -6,7 +6,7 @@ from mesh.ledger import verify
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news
-from mesh.protocol.leader import ATTEMPTS_MAX
+from mesh.protocol.leader import ATTEMPTS_MAX, FETCHES_MAX
 from mesh.types import Epoch, TaskId
 from mesh.wire import messages as msg
 from tests.unit.protocol.scripted import RUN, Main, key_of, task
@@ -237,6 +237,26 @@ def test_outputs_that_the_main_job_has_are_not_lost():
     run.finish("a1", "build")
     run.decline("a1", "test", missing=(TaskId("build"),))
     assert [name for _, name, _ in run.awards] == ["build", "test", "test"]
+
+
+def test_outputs_that_the_main_job_should_have_are_asked_of_it_so_often_and_no_more():
+    run = Main("build", task("test", "build"))
+    run.agent("a1")
+    run.finish("a1", "build")
+    for attempt in range(1, FETCHES_MAX + 1):
+        assert run.awards[-1] == ("a1", "test", attempt)
+        run.decline("a1", "test", attempt=attempt, missing=(TaskId("build"),))
+    run.wait(6_000)
+    assert run.awards[-1] == ("main", "test", FETCHES_MAX + 1)
+
+
+def test_what_was_made_here_again_can_be_got_here_by_nobody():
+    run = Main("build", task("test", "build"), deliver=False)
+    run.agent("a1")
+    run.finish("a1", "build")
+    run.step(ev.Delivered(TaskId("build"), 1, "the disk is full"))
+    assert run.state("build").record.holders == (key_of("a1").node_id,)
+    assert "build was run again on the main job: the disk is full" in run.notices
 
 
 @pytest.mark.parametrize("status", ["success", "failure"])

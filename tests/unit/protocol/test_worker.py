@@ -53,11 +53,22 @@ def test_everything_before_it_is_needed_in_the_order_of_the_graph():
 
 
 def test_what_has_left_no_outputs_is_not_needed():
-    agent = AgentNode("build", task("test", "build"))
+    agent = AgentNode(task("build", outputs=()), task("test", "build"))
     agent.record("build", outputs=False)
     agent.award("test")
     assert agent.wanted(fx.Prepare) == []
     assert agent.executed == [("test", 1)]
+
+
+def test_what_succeeded_where_it_could_not_be_stored_keeps_all_behind_it_there():
+    agent = AgentNode("build", task("lint", "build", outputs=()), task("test", "lint"))
+    agent.record("build", outputs=False)
+    agent.record("lint", outputs=False)
+    agent.award("test")
+    assert agent.executed == []
+    (answer,) = agent.sent("main", msg.Declined)
+    assert answer.never
+    assert "what build made is on the main job alone" in answer.reason
 
 
 def test_in_the_main_jobs_own_workspace_nothing_is_needed():
