@@ -172,7 +172,7 @@ def settings_of(
 
 
 def _facts(names: tuple[str, ...]) -> tuple[str, ...]:
-    from mesh.protocol.leader import COMPARED_FACTS
+    from mesh.protocol.facts import COMPARED_FACTS
 
     if unknown := [name for name in names if name not in COMPARED_FACTS]:
         raise UsageError(f"--may-differ {unknown[0]}: main and agents are compared by {', '.join(COMPARED_FACTS)}")

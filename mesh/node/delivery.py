@@ -1,6 +1,7 @@
 """What the leader wants brought to the main job: each finished task's log, shown, and its outputs, in the workspace."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -59,6 +60,15 @@ class Deliveries:
             self._happen(ev.Delivered(effect.task, effect.attempt))
         else:
             self._nursery.start_soon(self._deliver, effect, outlet, shown)
+
+    def fetch_log(self, effect: fx.FetchLog) -> None:
+        """Have the log of a failed attempt here. Where that cannot be, the next attempt is no worse for it."""
+        if self._logs.complete(effect.task, effect.attempt, effect.log) is not None:
+            self._nursery.start_soon(self._fetch_log, effect)
+
+    async def _fetch_log(self, effect: fx.FetchLog) -> None:
+        with suppress(MissingError, StorageError):
+            await self._transfers.ensure(effect.log, effect.holders)
 
     async def _deliver(self, effect: fx.Deliver, outlet: Outlet | None, shown: int | None) -> None:
         made_here = ""

@@ -281,6 +281,8 @@ class Peer:
                 self.work.execute(effect)
             case fx.Deliver():
                 self.deliveries.deliver(effect)
+            case fx.FetchLog():
+                self.deliveries.fetch_log(effect)
             case fx.WriteLedger(files, removed):
                 self._write_ledger(files, removed)
             case fx.Keep():

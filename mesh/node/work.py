@@ -6,6 +6,8 @@ from dataclasses import replace
 import trio
 
 from mesh.adapters.base import Outcome
+from mesh.adapters.nx.errors import WorkerError
+from mesh.adapters.turbo.errors import TurboError
 from mesh.errors import CorruptError, MeshError, RemoteError, StorageError
 from mesh.graph import Graph, Task
 from mesh.ledger.completion import Completion
@@ -158,10 +160,13 @@ class Work:
             return ev.TaskFinished(task, attempt, await self._run(self._tasks[task], attempt))
         except _NotRestoredError as error:
             return ev.Handed(task, attempt, str(error), missing=(error.need.task,))
+        except (WorkerError, TurboError) as error:
+            # The tool itself broke, which the next start of it may mend.
+            return ev.Handed(task, attempt, str(error))
         except MeshError as error:
             return ev.Handed(task, attempt, str(error), never=True)
         except OSError as error:
-            return ev.Handed(task, attempt, f"this machine could not run it: {error}", never=True)
+            return ev.Handed(task, attempt, f"this machine could not run it: {error}")
 
     async def _restore(self, need: fx.Need) -> None:
         if self._present.get(need.task) == need.outputs.digest:

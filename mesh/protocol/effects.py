@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mesh.graph import Graph
+from mesh.ledger.completion import Completion
 from mesh.protocol.news import News, Verdict
 from mesh.types import Blob, Digest, NodeId, TaskId
 from mesh.wire.messages import Message
@@ -106,6 +107,35 @@ class Deliver:
     in_place: bool
     problem: str
 
+    @classmethod
+    def of(cls, done: Completion, holders: tuple[NodeId, ...], *, in_place: bool) -> "Deliver":
+        """The delivery of what `done` tells of."""
+        return cls(
+            task=done.task,
+            status=done.status,
+            exit_code=done.exit_code,
+            started_ms=done.started_ms,
+            ended_ms=done.ended_ms,
+            attempt=done.attempt,
+            key=done.key,
+            outputs=done.outputs,
+            log=done.log,
+            holders=holders,
+            cached=done.cache == "hit",
+            in_place=in_place,
+            problem=done.problem,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLog:
+    """Bring the log of a failed attempt to this main job: the task is tried again, and a person will want to see both. Nothing answers it."""
+
+    task: TaskId
+    attempt: int
+    log: Blob
+    holders: tuple[NodeId, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class WriteLedger:
@@ -148,6 +178,7 @@ Effect = (
     | Execute
     | Kill
     | Deliver
+    | FetchLog
     | WriteLedger
     | Keep
     | Tell

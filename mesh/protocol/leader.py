@@ -16,8 +16,10 @@ from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.protocol import news
 from mesh.protocol.brake import Brake
-from mesh.protocol.effects import Deliver, Effect, End, Send, Tell
+from mesh.protocol.doubts import QUICK_MAX_MS, Doubt, Doubts
+from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
 from mesh.protocol.events import Delivered, Undelivered
+from mesh.protocol.facts import difference, whole
 from mesh.protocol.market import Agent, Market, Phase, TaskState
 from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
@@ -36,10 +38,8 @@ from mesh.wire.messages import (
     Withdraw,
 )
 
-COMPARED_FACTS: Final = ("commit", "lock-file", "os", "arch", "node", "package-manager", "nx", "turbo")
-"""What must be equal on the main job and an agent, so that a result of one is a result of the other."""
-FACT_CHARS_MAX: Final = 40
-"""Of what an agent says, in what is told to a person; a commit's name is as long."""
+HAND_BACKS_MAX: Final = 2
+"""So often one agent may say of one task that it cannot run it just now; then it is not asked again."""
 _EXIT_CODES: Final[dict[news.Verdict, int]] = {"success": 0, "failure": 1, "error": 3, "cancelled": 130}
 FETCHES_MAX: Final = 3
 """After so many awards an agent that cannot get what a task needs is not given it again."""
@@ -58,6 +58,7 @@ class Leader:
     market: Market
     recorder: Recorder
     brake: Brake = field(default_factory=Brake)
+    doubts: Doubts = field(default_factory=Doubts)
     graphs: list[Blob] = field(default_factory=list)
     seq: Seq = Seq(0)
     records: list[Record] = field(default_factory=list)
@@ -122,11 +123,11 @@ class Leader:
         node = peer.member.node
         if self.verdict is not None:
             return [Send(node, Ended(self.epoch, self.verdict))]
-        difference = self._difference(dict(hello.facts))
-        if difference:
-            self.refused[node] = difference
-            text = f"agent {hello.name} gets no tasks: {difference}"
-            return [Send(node, Refused(difference)), Tell(news.Notice(text))]
+        refusal = self.doubts.out.get(node) or difference(self.facts, hello.facts)
+        if refusal:
+            self.refused[node] = refusal
+            text = f"agent {hello.name} gets no tasks: {refusal}"
+            return [Send(node, Refused(refusal)), Tell(news.Notice(text))]
         effects: list[Effect] = []
         if node not in self.market.agents:
             agent = Agent(
@@ -134,8 +135,8 @@ class Leader:
                 hello.name,
                 hello.slots,
                 hello.labels,
-                memory_bytes=_whole(hello.facts.get("memory_bytes", "")),
-                gpu=_whole(hello.facts.get("gpu", "")),
+                memory_bytes=whole(hello.facts.get("memory_bytes", "")),
+                gpu=whole(hello.facts.get("gpu", "")),
                 shares_main=hello.workspace == self.workspace != "",
             )
             self.market.join(agent, now)
@@ -149,14 +150,6 @@ class Leader:
             effects.append(Send(node, Award(self.epoch, self._next_seq(), task, state.attempt)))
         return [*effects, *self.clear(now)]
 
-    def _difference(self, facts: dict[str, str]) -> str:
-        found = [
-            f"its {name.replace('-', ' ')} is {_said(facts.get(name))}, the main job's is {_said(self.facts[name])}"
-            for name in COMPARED_FACTS
-            if name in self.facts and facts.get(name, "") != self.facts[name]
-        ]
-        return "; ".join(found)
-
     def lost(self, node: NodeId, reason: str, now: Instant, *, lost: bool) -> list[Effect]:
         """An agent is gone, by death or by goodbye; what it had is to be run elsewhere."""
         self.sent.pop(node, None)
@@ -168,6 +161,7 @@ class Leader:
             # What was given up may have taken others with it.
             if state.phase is not Phase.DONE:
                 effects += self._again(state, agent.name, f"agent {agent.name} is gone: {reason}", now)
+        self._mind_doubts()
         if not self.market.others() and self.market.left:
             effects.append(Tell(news.Notice("no agent is left: the main job goes on alone")))
         return [*effects, *self.clear(now)]
@@ -211,6 +205,9 @@ class Leader:
             assert state.agent is not None
             effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=False)))
         for state in self.market.hopeless(now):
+            if (doubt := self.doubts.settle(state.task.id)) is not None:
+                effects += self._count(doubt, now)
+                continue
             needs = ", ".join(state.task.runs_on) or f"where = {state.task.where}"
             effects += self._decide(state, "failure", f"no agent that can run it has come ({needs})", now)
         return [*effects, *self._end_if_done(now)]
@@ -218,6 +215,8 @@ class Leader:
     def _hold_back(self, now: Instant) -> list[Effect]:
         """Enough has failed: what has not started is not started any more, and what runs is ended where that is wanted."""
         effects: list[Effect] = []
+        for doubt in self.doubts.settle_all():
+            effects += self._count(doubt, now)
         for state in self.market.tasks.values():
             if state.phase is not Phase.RUNNING:
                 effects += self._decide(state, "skipped", f"not started: {self.brake.reason}", now)
@@ -265,7 +264,12 @@ class Leader:
         if state is None or state.agent != node or state.attempt != message.attempt or state.phase is Phase.DONE:
             return []
         effects: list[Effect] = []
-        if message.never:
+        taken_back = state.withdrawing
+        trouble = not (message.never or taken_back or message.missing)
+        if trouble:
+            # It may pass: once more, but not for ever.
+            state.handed[node] = state.handed.get(node, 0) + 1
+        if message.never or state.handed.get(node, 0) >= HAND_BACKS_MAX:
             state.not_on[node] = message.reason
             effects.append(Tell(news.Notice(f"agent {self._name(node)} handed {message.task} back: {message.reason}")))
         before = self.market.upstream(state) if message.missing else {}
@@ -276,18 +280,32 @@ class Leader:
                     self.market.wait_for(state, missing)
                 elif state.attempts >= FETCHES_MAX:  # the main job should have them, and yet they cannot be had
                     state.not_on[node] = message.reason
-        taken_back = state.withdrawing
         effects += self._again(state, self._name(node), message.reason, now, quiet=taken_back)
+        if trouble and node in state.not_on:
+            effects += self._strike(node, message.task, now)
         return [*effects, *self.clear(now)]
 
-    def _again(self, state: TaskState, agent: str, reason: str, now: Instant, *, quiet: bool = False) -> list[Effect]:
+    def _again(
+        self,
+        state: TaskState,
+        agent: str,
+        reason: str,
+        now: Instant,
+        *,
+        quiet: bool = False,
+        failed: Completion | None = None,
+    ) -> list[Effect]:
+        """It is to be run once more; `failed` is the result that was not taken."""
         attempt = state.attempt
         if quiet:
             state.taken_back += 1
         elif state.attempts >= ATTEMPTS_MAX:
             return self._decide(state, "failure", f"given up after {state.attempts} attempts; the last: {reason}", now)
         self.market.requeue(state, now)
-        return [] if quiet else [Tell(news.TaskRequeued(state.task.id, agent, attempt, reason))]
+        if quiet:
+            return []
+        code, log = (None, None) if failed is None else (failed.exit_code, failed.log)
+        return [Tell(news.TaskRequeued(state.task.id, agent, attempt, reason, code, log))]
 
     def _lost_outputs(self, task: TaskId, reason: str, now: Instant) -> list[Effect]:
         """Nobody can give a finished task's outputs: it has to be run again, unless the main job has them."""
@@ -320,18 +338,28 @@ class Leader:
         if state.phase is Phase.DONE:
             # It has been decided already; the records tell the agent so.
             return self._tell_records(node)
-        told_before = (node, completion.attempt) in state.failed
-        if told_before or (completion.status == "failure" and self._tries_again(state)):
-            if not told_before:
-                self.recorder.append(envelope, now)
+        if (node, completion.attempt) in state.failed:
             return [*self._failed_once(state, completion, node, now), *self.clear(now)]
-        effects: list[Effect] = []
+        if completion.status == "failure":
+            if self._tries_again(state):
+                self.recorder.append(envelope, now)
+                return [*self._failed_once(state, completion, node, now), *self.clear(now)]
+            if self._is_doubtful(state, completion, node, now):
+                self.doubts.open[completion.task] = Doubt(node, completion, envelope)
+                state.in_doubt = True
+                effects = self._failed_once(state, completion, node, now)
+                self._mind_doubts()
+                return [*effects, *self.clear(now)]
+        effects = []
         if state.agent is not None and state.agent != node:
             effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
         if completion.cache == "none":
             self.market.estimates.learn(completion.task, completion.ended_ms - completion.started_ms)
         in_place = self.market.agents[node].shares_main
         effects += self._record(state, completion, envelope, (node,), now, in_place=in_place)
+        if completion.status == "success":
+            effects += self._passed(state, completion, node, now)
+        self._mind_doubts()
         return [*effects, *self.clear(now)]
 
     def _tries_again(self, state: TaskState) -> bool:
@@ -352,12 +380,18 @@ class Leader:
     def _failed_once(self, state: TaskState, failed: Completion, node: NodeId, now: Instant) -> list[Effect]:
         """It failed and may be tried again, elsewhere where that is possible. An award that is under way already is that other try."""
         state.failed[node, failed.attempt] = None
-        # The agent may forget this result: it is in the ledger, though the task is not done.
+        # The agent may forget this result: it is kept here, though the task is not done.
         effects: list[Effect] = [Send(node, Records(self.epoch, (Record(failed.task, "failure"),)))]
-        if any(self.market.may_come_to(state, agent, now) for agent in self.market.others() if agent.node != node):
+        if failed.log is not None:
+            effects.append(FetchLog(failed.task, failed.attempt, failed.log, (node,)))
+        others = self.market.agents.values() if state.in_doubt else self.market.others()
+        if any(self.market.may_come_to(state, agent, now) for agent in others if agent.node != node):
             state.not_on[node] = "it failed there"
         if state.agent == node and state.attempt == failed.attempt:
-            effects += self._again(state, failed.name, f"failed with exit code {failed.exit_code}", now)
+            reason = f"failed with exit code {failed.exit_code}"
+            if state.in_doubt:
+                reason += ", and nothing has succeeded on that agent yet: another one tries"
+            effects += self._again(state, failed.name, reason, now, failed=failed)
         elif state.agent == node and state.phase is Phase.AWARDED:
             # It answered the newer award with the old result.
             effects.append(Send(node, Award(self.epoch, self._next_seq(), failed.task, state.attempt)))
@@ -374,6 +408,9 @@ class Leader:
         in_place: bool,
     ) -> list[Effect]:
         """`state` is done: into the ledger, to the main job, and on to what waits for it."""
+        if (doubt := self.doubts.settle(state.task.id)) is not None:
+            self.recorder.append(doubt.envelope, now)
+        state.in_doubt = False
         index = self.recorder.append(envelope, now)
         task = state.task.id
         record = Record(task, done.status, done.key, done.outputs, holders)
@@ -386,38 +423,8 @@ class Leader:
         self.undelivered[task] = done.attempt
         self.delivered.pop(task, None)
         effects: list[Effect] = [
-            Tell(
-                news.TaskEnded(
-                    task=task,
-                    status=done.status,
-                    agent=self._where(done, holders),
-                    attempts=state.attempts,
-                    cache=done.cache,
-                    exit_code=done.exit_code,
-                    duration_ms=done.ended_ms - done.started_ms,
-                    outputs=done.outputs,
-                    log=done.log,
-                    ledger_index=index,
-                    max_rss_bytes=done.max_rss_bytes,
-                    problem=done.problem,
-                    allowed_to_fail=done.status == "failure" and not state.stops,
-                )
-            ),
-            Deliver(
-                task=task,
-                status=done.status,
-                exit_code=done.exit_code,
-                started_ms=done.started_ms,
-                ended_ms=done.ended_ms,
-                attempt=done.attempt,
-                key=done.key,
-                outputs=done.outputs,
-                log=done.log,
-                holders=holders,
-                cached=done.cache == "hit",
-                in_place=in_place,
-                problem=done.problem,
-            ),
+            Tell(news.TaskEnded.of(done, self._where(done, holders), state.attempts, index, flaky=bool(state.failed))),
+            Deliver.of(done, holders, in_place=in_place),
         ]
         if done.status == "success" and done.problem:
             effects.append(Tell(news.Notice(f"{task} on {self._where(done, holders)}: {done.problem}")))
@@ -441,6 +448,62 @@ class Leader:
             effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
         done = self.recorder.decided(state.task, status, problem, self.epoch, max(1, state.attempt))
         return [*effects, *self._record(state, done, done.seal(self.recorder.key), (), now, in_place=True)]
+
+    # --- doubts --------------------------------------------------------------------------------------
+
+    def _is_doubtful(self, state: TaskState, failed: Completion, node: NodeId, now: Instant) -> bool:
+        """Whether this failure may be the agent's own: it has completed nothing yet, nobody else has failed at the task, and somebody else can try."""
+        agent = self.market.agents[node]
+        # Who works in the main job's own workspace has nothing of its own that could be broken.
+        if node in self.doubts.proven or node == self.me or agent.shares_main or self.brake.pulled:
+            return False
+        if failed.ended_ms - failed.started_ms >= QUICK_MAX_MS or state.task.allow_failure:
+            return False
+        if state.attempts >= ATTEMPTS_MAX or any(other != node for other, _ in state.failed):
+            return False
+        others = (other for other in self.market.agents.values() if other.node != node)
+        return any(self.market.may_come_to(state, other, now) for other in others)
+
+    def _passed(self, state: TaskState, done: Completion, node: NodeId, now: Instant) -> list[Effect]:
+        """A task has succeeded on `node`: that speaks for this agent, and against those on which the task has failed."""
+        effects: list[Effect] = []
+        if state.failed:
+            where = ", ".join(dict.fromkeys(self._name(other) for other, _ in state.failed))
+            text = f"{done.task} is flaky: it failed on {where} and passed on {self._where(done, (node,))}"
+            effects.append(Tell(news.Notice(text)))
+        if done.cache == "none":
+            for doubt in self.doubts.prove(node):
+                effects += self._count(doubt, now)
+        for other, _ in state.failed:
+            if other != node:
+                effects += self._strike(other, done.task, now)
+        return effects
+
+    def _count(self, doubt: Doubt, now: Instant) -> list[Effect]:
+        """There is no doubt any more: the task has failed."""
+        state = self.market.tasks[doubt.failed.task]
+        effects: list[Effect] = []
+        if state.agent is not None:
+            effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
+        return [*effects, *self._record(state, doubt.failed, doubt.envelope, (doubt.node,), now, in_place=False)]
+
+    def _strike(self, node: NodeId, task: TaskId, now: Instant) -> list[Effect]:
+        """`task` failed on `node`, or could not be started there, and that is no fault of the task's."""
+        agent = self.market.agents.get(node)
+        if agent is None or node == self.me or not self.doubts.strike(node, task):
+            return []
+        reason = f"{', '.join(self.doubts.struck(node))} came to nothing there and not elsewhere; what does that machine lack?"
+        self.doubts.out[node] = self.refused[node] = reason
+        text = f"agent {agent.name} gets no more tasks: {reason}"
+        return [Tell(news.Notice(text)), Send(node, Refused(reason)), *self.lost(node, reason, now, lost=False)]
+
+    def _mind_doubts(self) -> None:
+        """Who waits for a second opinion on what failed there is given nothing meanwhile."""
+        for agent in self.market.others():
+            waits = self.doubts.waits(agent.node)
+            if agent.held_back and not waits:
+                self.market.look_again()
+            agent.held_back = waits
 
     # --- delivery ------------------------------------------------------------------------------------
 
@@ -528,11 +591,3 @@ class Leader:
         """When the market or the ledger next wants a look."""
         times = [time for time in (self.market.deadline(), self.recorder.deadline()) if time is not None]
         return min(times, default=None)
-
-
-def _said(value: str | None) -> str:
-    return value[:FACT_CHARS_MAX] if value else "unknown"
-
-
-def _whole(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 20 else 0

@@ -61,6 +61,8 @@ class TaskState:
     """Numbers its awards, so that a message about an earlier one is known for that."""
     taken_back: int = 0
     """How many of these were taken back before they started."""
+    in_doubt: bool = False
+    """It failed where nothing has succeeded yet: where no other agent can try it at once, the main job does."""
     failed: dict[tuple[NodeId, int], None] = field(default_factory=dict)
     """Attempts that failed while retries were left: where, and which. The same failure may be told twice."""
     agent: NodeId | None = None
@@ -68,6 +70,8 @@ class TaskState:
     started_at: Instant = Instant(0)
     withdrawing: bool = False
     not_on: dict[NodeId, str] = field(default_factory=dict)
+    handed: dict[NodeId, int] = field(default_factory=dict)
+    """How often each agent has handed it back for some trouble of its own."""
     record: Record | None = None
     settled: bool = False
     """Its outputs are in the main job's workspace (or it has none to bring)."""
@@ -96,6 +100,8 @@ class Agent:
     memory_bytes: int = 0
     gpu: int = 0
     shares_main: bool = False
+    held_back: bool = False
+    """It is given nothing for now: what failed there is being tried elsewhere."""
     joined_at: Instant = Instant(0)
     bid: Bid | None = None
     estimates: dict[str, int] = field(default_factory=dict)
@@ -159,6 +165,8 @@ class Market:
     def _queue(self, state: TaskState) -> None:
         main = self.agents[self.main]
         only_main = state.task.where == "main" or (main.bid is not None and state.task.id in main.bid.cached)
+        if state.in_doubt and self.able(state, main):
+            only_main = not any(self.able(state, agent) and agent.load < agent.slots for agent in self.others())
         heapq.heappush(self.for_main if only_main else self.ready, (-state.rank_ms, state.order, state.task.id))
 
     def estimate_ms(self, task: TaskId, agent: Agent | None) -> int:
@@ -328,7 +336,8 @@ class Market:
             state = self.tasks[item[2]]
             if state.phase is not Phase.READY:
                 continue
-            bound = state.task.where == "main" or (main.bid is not None and state.task.id in main.bid.cached)
+            cached = main.bid is not None and state.task.id in main.bid.cached
+            bound = state.task.where == "main" or state.in_doubt or cached
             if (bound_only and not bound) or not self.able(state, main) or self._best(state, [main], now) is None:
                 unplaced.append(item)
                 continue
@@ -412,6 +421,7 @@ class Market:
         if (
             bid is None
             or not bid.open
+            or agent.held_back
             or state.graph > bid.graphs
             or task.id in bid.cannot
             or agent.node in state.not_on

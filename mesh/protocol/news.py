@@ -7,6 +7,7 @@ knows them. Instants are the teller's own monotonic clock; the shell stamps each
 from dataclasses import dataclass
 from typing import Literal
 
+from mesh.ledger.completion import Completion
 from mesh.types import Blob, Digest, Epoch, NodeId, Seq, TaskId
 
 TaskStatus = Literal["success", "failure", "skipped", "cancelled"]
@@ -80,6 +81,9 @@ class TaskRequeued:
     agent: str
     attempt: int
     reason: str
+    exit_code: int | None = None
+    """Of an attempt that failed; None where there was no result."""
+    log: Blob | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,28 @@ class TaskEnded:
     """One line for a person where the log does not say it; "" otherwise."""
     allowed_to_fail: bool = False
     trust: Trust = "run"
+    flaky: bool = False
+    """It failed in this run before it succeeded."""
+
+    @classmethod
+    def of(cls, done: Completion, agent: str, attempts: int, ledger_index: int, *, flaky: bool) -> "TaskEnded":
+        """What people are told of a completion."""
+        return cls(
+            task=done.task,
+            status=done.status,
+            agent=agent,
+            attempts=attempts,
+            cache=done.cache,
+            exit_code=done.exit_code,
+            duration_ms=done.ended_ms - done.started_ms,
+            outputs=done.outputs,
+            log=done.log,
+            ledger_index=ledger_index,
+            max_rss_bytes=done.max_rss_bytes,
+            problem=done.problem,
+            allowed_to_fail=done.status == "failure" and done.allowed_to_fail,
+            flaky=done.status == "success" and flaky,
+        )
 
 
 @dataclass(frozen=True, slots=True)

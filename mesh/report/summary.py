@@ -69,6 +69,8 @@ class _Task:
     on: dict[NodeId, int] = field(default_factory=dict)
     """Where it is running, and since when; two places where it is copied."""
     awards: dict[NodeId, int] = field(default_factory=dict)
+    failed: dict[int, TaskRequeued] = field(default_factory=dict)
+    """Attempts that failed and were not the last, by number."""
 
     @property
     def measured_ms(self) -> int:
@@ -207,6 +209,8 @@ class Summary:
 
     def _requeued(self, item: TaskRequeued, t_ms: int) -> None:
         task = self._task(item.task)
+        if item.exit_code is not None:
+            task.failed[item.attempt] = item
         for node in [node for node in task.on if self._name(node) == item.agent]:
             self._stopped(item.task, node, t_ms)
         self._settle(task, None)
@@ -272,6 +276,10 @@ class Summary:
     def ends(self) -> Iterator[TaskEnded]:
         """How each finished task ended, in graph order."""
         return (task.end for task in self._tasks.values() if task.end is not None)
+
+    def flaky(self) -> list[TaskId]:
+        """The tasks that failed and then went well, in graph order."""
+        return [task_id for task_id, task in self._tasks.items() if task.end is not None and task.end.flaky]
 
     def succeeded(self, task_id: TaskId) -> bool:
         """Whether the task is done and well."""
@@ -402,6 +410,16 @@ def _task_json(task_id: TaskId, task: _Task) -> Mapping[str, Any]:
         "status": end.status if end else "cancelled",
         "where": end.agent if end else "",
         "attempts": task.attempts,
+        "flaky": end.flaky if end else False,
+        "failed_attempts": [
+            {
+                "attempt": one.attempt,
+                "where": one.agent,
+                "exit_code": one.exit_code,
+                "log_digest": one.log.digest if one.log else None,
+            }
+            for one in task.failed.values()
+        ],
         "cache": end.cache if end else "none",
         "trust": end.trust if end else "run",
         "exit_code": end.exit_code if end else None,

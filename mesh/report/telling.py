@@ -22,7 +22,7 @@ def task_line(end: TaskEnded) -> str:
     """One finished task: `✓ build:a  1.2 s  agent-1`."""
     parts = [part for part in _task_parts(end) if part]
     if end.attempts > 1:
-        parts.append(f"attempt {end.attempts}")
+        parts.append(f"attempt {end.attempts}{', flaky' if end.flaky else ''}")
     return "  ".join(parts)
 
 
@@ -115,6 +115,8 @@ def closing_lines(summary: Summary, exit_code: int) -> Iterator[str]:
     progress = summary.progress()
     if failures := summary.failures():
         yield f"dte: failed: {', '.join(words.one_line(end.task) for end in failures)}"
+    if flaky := summary.flaky():
+        yield f"dte: flaky, failed before it passed: {', '.join(words.one_line(task) for task in flaky)}"
     if not progress.total:
         # What could not even begin is told by its reason alone.
         if exit_code not in (Exit.USAGE, Exit.MESH):

@@ -68,6 +68,10 @@ class Cluster:
         authority = Authority.derive(b"a secret of the simulator", f"sim/{seed}")
         self.main = self._add(authority, "main", 2)
         self.agents = [self._add(authority, f"agent-{number}", self.dice.randint(1, 4)) for number in range(agents)]
+        self.broken = self.agents[: faults.broken]
+        self.bad = [
+            one for one in graph.tasks if faults.bad_permille and self.dice.randrange(1000) < faults.bad_permille
+        ]
         self._schedule_faults()
 
     def _add(self, authority: Authority, name: str, slots: int) -> NodeId:
@@ -262,7 +266,7 @@ class Cluster:
         started = self.shell.now
         self._later(1, 5, lambda: self.shell.happen(at, ev.TaskRunning(task, attempt)))
         took = 6 + duration_ms(self.dice)
-        fails = self.dice.randrange(1000) < self.faults.task_fails_permille
+        fails = self.dice.randrange(1000) < self.faults.task_fails_permille or at in self.broken or task in self.bad
 
         def finish() -> None:
             if machine.running.get(task) != attempt or machine.ended is not None:

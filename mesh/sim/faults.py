@@ -20,6 +20,10 @@ class Faults:
     """Links that break and come back."""
     task_fails_permille: int = 0
     fetch_fails_permille: int = 0
+    broken: int = 0
+    """Agents on which whatever they are given fails. Not drawn: who looks for what they do asks for them."""
+    bad_permille: int = 0
+    """Tasks that fail wherever they run. Not drawn either."""
     stop_main_at_ms: int = 0
     """When somebody stops the run; 0: nobody does."""
 

@@ -156,6 +156,8 @@ class Shell:
                 self.world.kill(at, effect)
             case fx.Deliver():
                 self.world.deliver(at, effect)
+            case fx.FetchLog():
+                pass  # nobody reads logs here
             case fx.WriteLedger():
                 self.world.write_ledger(effect)
             case fx.Keep():

@@ -29,3 +29,32 @@ def test_after_enough_failures_nothing_new_is_started_and_what_runs_finishes(sit
         "not started: 1 task has failed, and --fail-after is 1"
     ]
     assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_an_agent_on_which_everything_fails_leaves_and_turns_no_run_red(site_of: MakeSite) -> None:
+    check = 'command = "test -z \\"$NO_COMPILER\\" || { echo no compiler; exit 127; }"'
+    names = [f"t{number}" for number in range(6)]
+    site = site_of(toml(**dict.fromkeys(names, check)))
+    main = site.main(*names, "--agent-wait", "60s")
+    broken = site.agent("agent-1", "--slots", "3", NO_COMPILER="yes")
+    main.happens("task-requeued", 3)
+    site.agent("agent-2")
+    assert main.ended() == 0
+    assert broken.ended() == 0
+    assert "agent-1" not in {task["where"] for task in main.tasks.values()}
+    assert "agent agent-1 gets no more tasks" in main.text
+    assert "the main job gives this agent no tasks" in broken.text
+    flaky = [task for task in main.tasks.values() if task["flaky"]]
+    assert len(flaky) >= 3
+    assert all(task["failed_attempts"][0]["where"] == "agent-1" for task in flaky)
+    assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_a_task_that_fails_on_every_agent_stays_failed(site_of: MakeSite) -> None:
+    site = site_of(toml(bad='command = "echo tried on $WHO; exit 5"'))
+    main = site.main("bad", "--agent-wait", "60s")
+    for name in ("agent-1", "agent-2"):
+        site.agent(name, WHO=name)
+    assert main.ended() == 1
+    assert main.tasks["bad"]["status"] == "failure"
+    assert main.tasks["bad"]["exit_code"] == 5

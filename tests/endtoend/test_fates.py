@@ -10,14 +10,14 @@ def test_a_failing_task_fails_the_run_and_its_log_is_the_last_thing_one_reads(si
     site = site_of(
         toml(
             good='command = "echo all is good"',
-            bad='command = "echo first line; echo on stderr >&2; for n in $(seq 500); do echo line $n; done; exit 7"',
+            bad='command = "echo first line; echo on stderr >&2; for n in $(seq 500); do echo line $n; done; exit 7"\ndeps = ["good"]',
             after='command = "echo never"\ndeps = ["bad"]',
             behind='command = "echo never"\ndeps = ["after", "good"]',
             beside='command = "sleep 1; echo beside"\ndeps = ["good"]',
         )
     )
     main = site.main("behind", "beside", "--agent-wait", "60s")
-    site.agents(2)
+    site.agents(1)
     assert main.ended() == 1
     tasks = main.tasks
     assert {name: task["status"] for name, task in tasks.items()} == {
@@ -58,7 +58,11 @@ def test_a_failed_task_is_tried_again_on_another_agent(site_of: MakeSite) -> Non
     assert main.ended() == 0
     places = [event["agent"] for event in main.events("task-started") if event["task"] == "flaky"]
     assert sorted(places) == ["agent-1", "agent-2"]
-    assert main.tasks["flaky"]["attempts"] == 2
+    told = main.tasks["flaky"]
+    assert (told["attempts"], told["flaky"]) == (2, True)
+    assert [(one["attempt"], one["exit_code"]) for one in told["failed_attempts"]] == [(1, 3)]
+    assert told["failed_attempts"][0]["log_digest"] != told["log_digest"]
+    assert "dte: flaky, failed before it passed: flaky" in main.text
     assert [entry.status for entry in completions(main.ledger)["flaky"]] == ["failure", "success"]
     assert "failed with exit code 3" in main.text
     assert dte("verify", str(main.ledger)).returncode == 0

@@ -160,6 +160,8 @@ class World:
             case fx.Tell(item):
                 if machine.name == "main" or isinstance(item, news.Notice):
                     self.checkers.hear(item, self.now)
+            case fx.FetchLog():
+                pass
             case fx.WriteLedger(files, removed):
                 self.ledger_files.update(files)
                 for path in removed:

@@ -143,9 +143,11 @@ class Main(Scripted):
         elif isinstance(effect, fx.Deliver) and self.deliver and self.end is None:
             self.step(ev.Delivered(effect.task, effect.attempt))
 
-    def agent(self, name, slots=1, *, graphs=1, cannot=(), cached=(), estimates=(), **hello):
-        """An agent joins and bids."""
+    def agent(self, name, slots=1, *, graphs=1, cannot=(), cached=(), estimates=(), proven=True, **hello):
+        """An agent joins and bids. `proven`: it has completed something before, so that what fails there counts at once."""
         self.link(name, slots=slots, **hello)
+        if proven:
+            self.node.leader.doubts.prove(key_of(name).node_id)
         return self.bid(name, slots, graphs=graphs, cannot=cannot, cached=cached, estimates=estimates)
 
     def bid(self, name, slots=1, *, graphs=1, cannot=(), cached=(), estimates=(), takes=True, reason="", serial=None):

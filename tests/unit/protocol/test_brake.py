@@ -83,12 +83,11 @@ def test_what_comes_with_a_later_graph_is_not_started_either():
 
 
 def test_a_task_that_was_running_on_a_lost_agent_is_not_started_again():
-    run = Main("bad", "slow", fail_after=1)
-    run.agent("a1")
-    run.agent("a2")
-    other = {name: agent for agent, name, _ in run.awards}
-    run.started(other["slow"], "slow")
-    run.finish(other["bad"], "bad", "failure")
-    run.say(other["slow"], msg.Leave("stopped"))
-    assert run.ended == {"bad": "failure", "slow": "skipped"}
+    run = Main("first", task("bad", "first"), task("slow", "first"), fail_after=1)
+    run.agent("a1", slots=2)
+    run.finish("a1", "first")
+    run.started("a1", "slow")
+    run.finish("a1", "bad", "failure")
+    run.say("a1", msg.Leave("stopped"))
+    assert run.ended == {"first": "success", "bad": "failure", "slow": "skipped"}
     assert run.end.verdict == "failure"

@@ -300,12 +300,23 @@ def test_a_task_that_is_declined_for_good_is_not_offered_there_again():
     assert run.awards[-1] == ("main", "build", 3)
 
 
+def test_a_task_that_is_handed_back_twice_for_a_passing_trouble_is_not_offered_there_again():
+    run = Main("build")
+    run.agent("a1")
+    run.decline("a1", "build")
+    run.decline("a1", "build", attempt=2, reason="nx has crashed")
+    assert [agent for agent, _, _ in run.awards] == ["a1", "a1"]
+    run.wait(5_000)
+    assert run.awards[-1] == ("main", "build", 3)
+
+
 def test_a_task_whose_awards_always_come_to_nothing_is_failed_in_the_end():
     run = Main("build", task("test", "build"))
-    run.agent("a1")
+    run.agent("bystander", cannot={TaskId("build"): "other files"})
     for attempt in range(1, ATTEMPTS_MAX + 1):
-        assert run.awards[-1] == ("a1", "build", attempt)
-        run.decline("a1", "build", attempt)
+        run.agent(f"a{attempt}")
+        assert run.awards[-1] == (f"a{attempt}", "build", attempt)
+        run.say(f"a{attempt}", msg.Leave("out of memory"))
     assert run.ended == {"build": "failure", "test": "skipped"}
     assert run.end.verdict == "failure"
     assert "given up after 10 attempts" in run.told(news.TaskEnded)[0].problem
@@ -314,12 +325,17 @@ def test_a_task_whose_awards_always_come_to_nothing_is_failed_in_the_end():
 def test_when_a_lost_agent_takes_the_last_attempt_with_it_what_it_had_behind_is_skipped_and_not_queued():
     run = Main("build", task("test", "build"), deliver=False)
     run.agent("a1")
-    for attempt in range(1, ATTEMPTS_MAX):
-        run.decline("a1", "build", attempt)
-    run.finish("a1", "build", attempt=ATTEMPTS_MAX)
-    assert run.awards[-1] == ("a1", "test", 1)
+    run.agent("bystander", cannot={TaskId("build"): "other files", TaskId("test"): "other files"})
+    run.say("a1", msg.Leave("out of memory"))
+    for attempt in range(2, ATTEMPTS_MAX):
+        run.agent(f"a{attempt}")
+        run.say(f"a{attempt}", msg.Leave("out of memory"))
+    run.agent("last")
+    run.finish("last", "build", attempt=ATTEMPTS_MAX)
+    assert run.awards[-1] == ("last", "test", 1)
     run.step(ev.Undelivered(TaskId("build"), ATTEMPTS_MAX, "gone", local=False))
-    run.say("a1", msg.Leave("stopped"))
+    run.say("bystander", msg.Leave("stopped"))
+    run.say("last", msg.Leave("stopped"))
     assert run.awards[-1] == ("main", "test", 2)
 
 

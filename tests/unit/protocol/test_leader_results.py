@@ -331,15 +331,16 @@ def test_a_delivery_that_nobody_waits_for_is_passed_over():
 
 
 def test_running_dependents_of_a_task_that_fails_the_second_time_are_ended():
-    run = Main("build", task("test", "build"), task("lint", "build"), deliver=False)
+    run = Main("build", "proof", task("test", "build"), task("lint", "build"), deliver=False)
     run.agent("a1")
     run.agent("a2")
     run.finish("a1", "build")
+    run.finish("a2", "proof")
     holder = {name: agent for agent, name, _ in run.awards}
     run.started(holder["test"], "test")
     run.decline(holder["lint"], "lint", missing=(TaskId("build"),))
     run.finish(run.awards[-1][0], "build", "failure", attempt=2)
-    assert run.ended == {"build": "failure", "test": "skipped", "lint": "skipped"}
+    assert run.ended == {"proof": "success", "build": "failure", "test": "skipped", "lint": "skipped"}
     assert [(w.task, w.kill) for w in run.sent(holder["test"], msg.Withdraw)] == [("test", True)]
 
 

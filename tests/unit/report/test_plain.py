@@ -131,6 +131,16 @@ def test_a_task_that_runs_again_says_why_and_keeps_both_logs(say, plain, out):
     ]
 
 
+def test_what_was_flaky_is_said_with_the_task_and_in_the_account(say, plain, out):
+    plain.news(say.graph(p1__a=""), 0)
+    plain.news(say.ended("p1:a", "agent-2", attempts=2, flaky=True), 2_000)
+    plain.close(0)
+    assert out.getvalue().splitlines()[:2] == [
+        "✓ p1:a  1.0 s  agent-2  attempt 2, flaky",
+        "dte: flaky, failed before it passed: p1:a",
+    ]
+
+
 def test_agents_come_and_go_until_the_run_is_over(say, plain, out):
     plain.news(say.joined("agent-1", 2), 0)
     plain.news(say.joined("main", 0), 0)

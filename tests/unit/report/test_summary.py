@@ -7,13 +7,13 @@ import pytest
 
 from mesh.protocol.news import CheckpointMade, Notice, RunEnded, TaskDelivered, TaskReady, TaskRequeued
 from mesh.report import Summary
-from mesh.types import TaskId, UnixMs
+from mesh.types import Blob, TaskId, UnixMs
 
 DESIGN_KEYS = {
     "": "version run_id verdict exit_code started_ms makespan_ms lower_bound_ms critical_path agents tasks ledger notices",
     "agents": "name node_id slots joined_ms left_ms busy_ms tasks",
     "tasks": (
-        "id status where attempts cache trust exit_code ready_ms awarded_ms started_ms ended_ms outputs_digest log_digest"
+        "id status where attempts flaky failed_attempts cache trust exit_code ready_ms awarded_ms started_ms ended_ms outputs_digest log_digest"
         " ledger_index max_rss_bytes"
     ),
     "ledger": "size root cosignatures final",
@@ -70,6 +70,18 @@ def test_each_task_has_the_times_of_what_happened_to_it(say):
     assert [tasks["a"][key] for key in ("ready_ms", "awarded_ms", "started_ms", "ended_ms")] == [100, 101, 105, 1_105]
     assert (tasks["d"]["started_ms"], tasks["d"]["cache"], tasks["d"]["where"]) == (None, "hit", "a2")
     assert (tasks["b"]["status"], tasks["b"]["exit_code"]) == ("failure", 1)
+
+
+def test_a_task_that_failed_before_it_went_well_is_told_as_flaky_with_every_failed_attempt(say):
+    summary = Summary()
+    first = TaskRequeued(TaskId("a"), "a1", 1, "failed with exit code 3", 3, Blob(say.DIGEST, 7))
+    lost = TaskRequeued(TaskId("a"), "a2", 2, "agent a2 is gone")
+    good = say.ended("a", "a3", attempts=3, flaky=True)
+    say.tell(summary, (0, say.graph(a="", b="")), (1, first), (2, lost), (3, good), (4, say.ended("b")))
+    told, other = summary.to_json(0)["tasks"]
+    assert (told["flaky"], other["flaky"]) == (True, False)
+    assert told["failed_attempts"] == [{"attempt": 1, "where": "a1", "exit_code": 3, "log_digest": say.DIGEST}]
+    assert summary.flaky() == ["a"]
 
 
 def test_agents_are_told_with_what_they_did(say):

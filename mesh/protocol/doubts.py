@@ -1,0 +1,80 @@
+"""Does a failure speak of the task, or of the machine? An agent that has completed nothing yet may itself be what is broken.
+
+    unproven --a task that it ran succeeds--> proven, for good: what fails there counts
+       |
+       +--STRIKES_MAX different tasks failed there and passed elsewhere, or could not be started there--> out of the run
+
+A failure on an unproven agent is in doubt while somebody else can try the task: another agent that has a slot free, else the main job. It counts as soon as that agent completes anything, or the task has
+failed in a second place, or nobody is left to try; it does not where the task passes elsewhere first. So a task that fails wherever it is tried
+stays failed, and an agent on which everything fails turns no task red that is well on another.
+
+An agent with STRIKES_MAX open doubts and strikes gets nothing more until it is clear which of the two it is: what fails at once asks for more at once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesh.ledger.completion import Completion
+from mesh.types import NodeId, TaskId
+
+STRIKES_MAX: Final = 3
+QUICK_MAX_MS: Final = 60_000
+"""What a machine lacks shows soon: a task that failed after so long has failed by itself, and to try it again would cost as long once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A failure that does not count yet, as its agent has signed it."""
+
+    node: NodeId
+    failed: Completion
+    envelope: bytes
+
+
+@dataclass(slots=True)
+class Doubts:
+    """What is held for and against the agents of one run."""
+
+    proven: dict[NodeId, None] = field(default_factory=dict)
+    open: dict[TaskId, Doubt] = field(default_factory=dict)
+    out: dict[NodeId, str] = field(default_factory=dict)
+    """Who gets no more tasks, and why."""
+    _strikes: dict[NodeId, dict[TaskId, None]] = field(default_factory=dict)
+
+    def prove(self, node: NodeId) -> list[Doubt]:
+        """`node` has completed a task that it ran: returns its failures, which count now."""
+        if node in self.proven:
+            return []
+        self.proven[node] = None
+        self._strikes.pop(node, None)
+        return [self.open.pop(task) for task, doubt in list(self.open.items()) if doubt.node == node]
+
+    def settle(self, task: TaskId) -> Doubt | None:
+        """It is known what became of `task`: returns the doubt there was about it."""
+        return self.open.pop(task, None)
+
+    def settle_all(self) -> list[Doubt]:
+        """Nothing is tried any more: returns the failures that count now."""
+        found = list(self.open.values())
+        self.open.clear()
+        return found
+
+    def strike(self, node: NodeId, task: TaskId) -> bool:
+        """`task` failed on `node` and passed elsewhere, or could not be started there. True where that was the last that was needed."""
+        if node in self.proven or node in self.out:
+            return False
+        tasks = self._strikes.setdefault(node, {})
+        tasks[task] = None
+        return len(tasks) >= STRIKES_MAX
+
+    def waits(self, node: NodeId) -> bool:
+        """Whether it is to be given nothing until others have tried what failed there."""
+        held_against = [task for task, doubt in self.open.items() if doubt.node == node]
+        return (
+            node not in self.proven
+            and len({**self._strikes.get(node, {}), **dict.fromkeys(held_against)}) >= STRIKES_MAX
+        )
+
+    def struck(self, node: NodeId) -> tuple[TaskId, ...]:
+        """The tasks that are held against it."""
+        return tuple(self._strikes.get(node, ()))
