@@ -29,6 +29,9 @@ from mesh.protocol.news import Notice
 GRACE_MS: Final = 5_000
 SETTLE_MS: Final = 5_000
 """How long results may still be on their way when the command that wanted them has ended well."""
+LAST_WORDS_MS: Final = 60_000
+"""How long a turbo that is to end may take to run the tasks that failed on agents, and to show their logs."""
+LOOK_MS: Final = 200
 NOT_FOUND: Final = 127
 CANNOT_RUN: Final = 126
 
@@ -101,9 +104,17 @@ class Command:
             graph = self._adjust(session.graph)
             self._planned += len(graph.tasks)
             peer.tools.bind(graph.tasks, MainTurboRunner(session, peer.settings.workspace))
-            await peer.plan(graph, TurboOutlet(session))
+            leader = peer.shell.node.leader
+            assert leader is not None
+            outlet = TurboOutlet(session, lambda: leader.brake.pulled)
+            await peer.plan(graph, outlet)
             env = turbo_environment.main_environment(peer.task_environ, session.url, loopback.token)
-            self.exit_code = await self._execute(peer, env, session.let_go)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._give_up, peer, session, outlet)
+                code = await self._execute(peer, env, session.let_go)
+                nursery.cancel_scope.cancel()
+            # Of a turbo that was ended the code says nothing, and the verdict does.
+            self.exit_code = 0 if outlet.given_up.is_set() else code
             session.command_ended(self.exit_code)
         for task in session.recovered():
             peer.observer.news(
@@ -120,6 +131,18 @@ class Command:
                     f"turbo --continue: {', '.join(went_on)} ran on the main job, behind a failure; counted as skipped"
                 )
             )
+
+    async def _give_up(self, peer: Peer, session: TurboSession, outlet: TurboOutlet) -> None:
+        """When the run has stopped early: let turbo run what failed, so that it shows that log, and end it."""
+        await outlet.given_up.wait()
+        with trio.move_on_after(LAST_WORDS_MS / 1000) as limit:
+            # Nobody tells when a process that turbo has started is over.
+            while not await session.have_ended(session.failed, peer.settings.workspace):  # noqa: ASYNC110
+                await trio.sleep(LOOK_MS / 1000)
+        if limit.cancelled_caught:
+            text = f"turbo was ended before it had run {', '.join(session.failed)} itself; `dte logs TASK` has the log"
+            peer.observer.news(Notice(text))
+        await end_everything(peer.cookie)
 
     # --- both ----------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """How a wrapped tool on the main job is given what the mesh has done: each shows results in its own way, and restores outputs by itself."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -105,11 +106,18 @@ class NxOutlet:
 class TurboOutlet:
     """A turbo whose reads of its cache are held: it restores and prints what it is given, and runs the rest itself."""
 
-    def __init__(self, session: TurboSession) -> None:
+    def __init__(self, session: TurboSession, stops: Callable[[], bool]) -> None:
         self._session = session
+        self._stops = stops
+        self._keeps = False
+        self.given_up = trio.Event()
+        """All is decided, and some of it is not to be done: turbo, which waits for that, is to be ended."""
 
     async def show(self, effect: fx.Deliver, task: Task) -> None:
-        """Answer turbo's read."""
+        """Answer turbo's read: but not that of a task which the run has stopped before, since turbo would do it here."""
+        if effect.status in ("skipped", "cancelled") and self._stops():
+            self._keeps = True
+            return
         outputs = effect.outputs if effect.status == "success" else None
         self._session.deliver(task.id, _TURBO[effect.status], outputs)
 
@@ -119,7 +127,9 @@ class TurboOutlet:
         self._session.deliver(task.id, _TURBO[effect.status], None)
 
     async def close(self) -> None:
-        """Turbo sees for itself."""
+        """Turbo sees for itself, but for what it would wait for in vain."""
+        if self._keeps:
+            self.given_up.set()
 
 
 class NotHereError(LocalError):

@@ -16,6 +16,7 @@ class Brake:
     """How many failed tasks are enough; 0: never."""
     kill: bool = False
     """Whether what runs is ended as well."""
+    _told: bool = False
     _failed: dict[TaskId, None] = field(default_factory=dict)
 
     def failed(self, task: TaskId) -> None:
@@ -26,6 +27,11 @@ class Brake:
     def pulled(self) -> bool:
         """Whether nothing new is to be started."""
         return 0 < self.after <= len(self._failed)
+
+    def notices(self) -> list[str]:
+        """What is told once, when nothing new is started any more."""
+        told, self._told = self._told, True
+        return [] if told else [f"nothing new is started: {self.reason}"]
 
     @property
     def reason(self) -> str:

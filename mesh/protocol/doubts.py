@@ -41,6 +41,11 @@ class Doubts:
     """Who gets no more tasks, and why."""
     _strikes: dict[NodeId, dict[TaskId, None]] = field(default_factory=dict)
 
+    def may_doubt(self, node: NodeId, failed: Completion) -> bool:
+        """Whether this failure can say something about `node`."""
+        quick = failed.ended_ms - failed.started_ms < QUICK_MAX_MS
+        return node not in self.proven and quick and not failed.allowed_to_fail
+
     def prove(self, node: NodeId) -> list[Doubt]:
         """`node` has completed a task that it ran: returns its failures, which count now."""
         if node in self.proven:

@@ -16,10 +16,10 @@ from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.protocol import news
 from mesh.protocol.brake import Brake
-from mesh.protocol.doubts import QUICK_MAX_MS, Doubt, Doubts
+from mesh.protocol.doubts import Doubt, Doubts
 from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
 from mesh.protocol.events import Delivered, Undelivered
-from mesh.protocol.facts import difference, whole
+from mesh.protocol.facts import difference
 from mesh.protocol.market import Agent, Market, Phase, TaskState
 from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
@@ -130,16 +130,7 @@ class Leader:
             return [Send(node, Refused(refusal)), Tell(news.Notice(text))]
         effects: list[Effect] = []
         if node not in self.market.agents:
-            agent = Agent(
-                node,
-                hello.name,
-                hello.slots,
-                hello.labels,
-                memory_bytes=whole(hello.facts.get("memory_bytes", "")),
-                gpu=whole(hello.facts.get("gpu", "")),
-                shares_main=hello.workspace == self.workspace != "",
-            )
-            self.market.join(agent, now)
+            self.market.join(Agent.of(node, hello, self.workspace), now)
             self.recorder.join(node, hello.name, chain, now)
             effects.append(Tell(news.AgentJoined(node, hello.name, hello.slots)))
         # Over a new link everything is told again: what was under way when the last one broke may be lost.
@@ -222,7 +213,7 @@ class Leader:
                 effects += self._decide(state, "skipped", f"not started: {self.brake.reason}", now)
             elif self.brake.kill:
                 effects += self._decide(state, "cancelled", f"ended while it ran: {self.brake.reason}", now)
-        return effects
+        return [*(Tell(news.Notice(text)) for text in self.brake.notices()), *effects]
 
     def _award(self, state: TaskState, agent: Agent) -> list[Effect]:
         task = state.task.id
@@ -455,9 +446,7 @@ class Leader:
         """Whether this failure may be the agent's own: it has completed nothing yet, nobody else has failed at the task, and somebody else can try."""
         agent = self.market.agents[node]
         # Who works in the main job's own workspace has nothing of its own that could be broken.
-        if node in self.doubts.proven or node == self.me or agent.shares_main or self.brake.pulled:
-            return False
-        if failed.ended_ms - failed.started_ms >= QUICK_MAX_MS or state.task.allow_failure:
+        if node == self.me or agent.shares_main or self.brake.pulled or not self.doubts.may_doubt(node, failed):
             return False
         if state.attempts >= ATTEMPTS_MAX or any(other != node for other, _ in state.failed):
             return False

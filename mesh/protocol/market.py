@@ -20,8 +20,9 @@ from typing import Final
 
 from mesh.graph import Graph, Task
 from mesh.protocol.estimate import GUESS_MS, Estimator, lookup_ms
+from mesh.protocol.facts import whole
 from mesh.types import Instant, NodeId, TaskId, after
-from mesh.wire.messages import Bid, Record
+from mesh.wire.messages import Bid, Hello, Record
 
 GIVE_UP_MS: Final = 120_000
 """How much longer a task that even the main job cannot do is kept open for an agent that can."""
@@ -110,6 +111,13 @@ class Agent:
     """Awarded to it and not done, in order."""
     load: int = 0
     """Slots that its jobs take, those in advance included."""
+
+    @classmethod
+    def of(cls, node: NodeId, hello: Hello, main_workspace: str) -> "Agent":
+        """Who has introduced itself so."""
+        memory_bytes, gpu = (whole(hello.facts.get(name, "")) for name in ("memory_bytes", "gpu"))
+        shares_main = hello.workspace == main_workspace != ""
+        return cls(node, hello.name, hello.slots, hello.labels, memory_bytes, gpu, shares_main)
 
 
 @dataclass(slots=True)

@@ -122,6 +122,29 @@ def test_a_failing_test_has_nx_own_code_its_log_here_and_its_dependents_skipped(
 
 
 @pytest.mark.slow
+def test_after_enough_failures_nx_ends_without_doing_the_rest_here(tmp_path: Path):
+    site = NxSite(tmp_path / "site")
+    try:
+        tool = site.workspace.path / "tools/task.js"
+        tool.write_text(
+            f"if (process.argv[2] === 'build' && process.argv[3] === 'p1') {{ console.log('p1 is broken'); process.exit(7); }}\n{tool.read_text()}"
+        )
+        for command in (["add", "-A"], ["-c", "user.email=a@b.c", "-c", "user.name=n", "commit", "-qm", "broken"]):
+            subprocess.run(["git", *command], cwd=site.workspace.path, check=True)
+        site.agent("a1")
+        main = site.nx(*COMMAND, DTE_FAIL_AFTER="1")
+        assert main.ended(LIMIT_S) != 0
+        assert "p1 is broken" in main.out.read_text()
+        assert main.json["verdict"] == "failure"
+        skipped = [name for name, task in main.tasks.items() if task["status"] == "skipped"]
+        assert "p3:build" in skipped
+        assert "nothing new is started: 1 task has failed, and --fail-after is 1" in main.text
+        assert dte("verify", str(main.ledger)).returncode == 0
+    finally:
+        site.close()
+
+
+@pytest.mark.slow
 def test_without_agents_the_main_job_does_it_all_and_says_so(site: NxSite):
     main = site.main("--agent-wait", "1s", "--", "npx", "nx", *COMMAND, **QUIET)
     assert main.ended(LIMIT_S) == 0

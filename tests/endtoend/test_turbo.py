@@ -60,6 +60,22 @@ def test_a_failing_task_ends_turbo_with_its_own_code_and_its_log(site: TurboSite
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_after_enough_failures_turbo_ends_without_doing_the_rest_here(site: TurboSite):
+    (site.workspace.path / "packages/p1/BROKEN").touch()
+    commit(site.workspace.path)
+    site.agent("a1")
+    main = site.turbo(*COMMAND, "--continue", DTE_FAIL_AFTER="1")
+    assert main.ended(LIMIT_S) == 1
+    assert "p1 is broken" in main.out.read_text()
+    assert main.json["verdict"] == "failure"
+    skipped = [name for name, task in main.tasks.items() if task["status"] == "skipped"]
+    assert "p3#build" in skipped
+    assert not (site.root / "main/workspace/packages/p3/dist").exists()
+    assert "nothing new is started: 1 task has failed, and --fail-after is 1" in main.text
+    assert dte("verify", str(main.ledger)).returncode == 0
+
+
 def test_without_agents_turbo_runs_everything_here(site: TurboSite):
     main = site.main("--agent-wait", "1s", "--", "npx", "turbo", *COMMAND, **QUIET)
     assert main.ended(LIMIT_S) == 0

@@ -170,6 +170,13 @@ class TurboSession:
         except OSError:
             return False
 
+    async def have_ended(self, tasks: Iterable[TaskId], workspace: Path) -> bool:
+        """Whether turbo has run all these here, and none of them runs any more."""
+        for task in tasks:
+            if not self.has_run(task, workspace) or await _runs(self.graph.tasks[task].key):
+                return False
+        return True
+
     def _put_of(self, tasks: Iterable[TaskId]) -> tuple[TaskId, ...]:
         return tuple(task for task in tasks if self.visit.put(self.graph.tasks[task].key) is not None)
 

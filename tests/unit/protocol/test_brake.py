@@ -22,6 +22,9 @@ def test_after_so_many_failures_nothing_new_is_started_and_what_runs_finishes():
     assert run.ended["slow"] == "success"
     assert run.end.verdict == "failure"
     assert "1 task has failed, and --fail-after is 1" in problem_of(run, "late")
+    assert [text for text in run.notices if "nothing new is started" in text] == [
+        "nothing new is started: 1 task has failed, and --fail-after is 1"
+    ]
     assert verify(run.ledger_files()).ok
 
 
