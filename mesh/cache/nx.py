@@ -10,9 +10,10 @@ import os
 import re
 import tarfile
 import zlib
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -68,6 +69,16 @@ def parse_archive(path: Path) -> NxArchive:
     return NxArchive(tuple(files), int.from_bytes(code, "big"), ending.get("terminalOutput", b""))
 
 
+class Behind(Protocol):
+    """A cache behind this one."""
+
+    async def fetch(self, hashes: Iterable[str]) -> Iterable[str]:
+        """Put what it has of `hashes` into this one."""
+
+    def publish(self, nx_hash: str, archive: Blob) -> None:
+        """Take `archive`, which is in the blob store, in its own time."""
+
+
 class NxCache:
     """Which archive answers which hash in this session. The archives themselves are in the blob store."""
 
@@ -76,6 +87,8 @@ class NxCache:
         self._index: dict[str, Blob] = {}
         self._checked: set[Digest] = set()
         self._not_kept: dict[str, str] = {}
+        self.behind: Behind | None = None
+        """What is asked on a miss, and told of what nx puts; None where there is nothing behind this cache."""
 
     def offer(self, nx_hash: str, archive: Blob) -> None:
         """Let `archive`, which is in the blob store, answer for `nx_hash`."""
@@ -101,6 +114,17 @@ class NxCache:
             raise CorruptError(f"{archive.digest} is the archive of a task that failed with exit code {code}")
         self._checked.add(archive.digest)
 
+    async def keep(self, nx_hash: str, body: AsyncIterator[bytes]) -> Blob:
+        """Take in an archive; the first one of a hash stays. Raises `CorruptError`, `StorageError`, and whatever reading `body` raises."""
+        with self._blobs.writer() as writer:
+            async for data in body:
+                writer.write(data)
+            archive = writer.finish()
+        await self.check(archive)
+        if self.stored(nx_hash) is None:
+            self._index[nx_hash] = archive
+        return archive
+
     async def answer(self, request: Request, path: str) -> Response:
         """One request of nx."""
         match = _PATH.fullmatch(path)
@@ -117,6 +141,8 @@ class NxCache:
         return Response(403 if request.method == "PUT" else 404)
 
     async def _get(self, nx_hash: str) -> Response:
+        if self.behind is not None and self.stored(nx_hash) is None:
+            await self.behind.fetch((nx_hash,))
         archive = self._index.get(nx_hash)
         if archive is None:
             return Response(404)
@@ -133,22 +159,15 @@ class NxCache:
 
     async def _put(self, nx_hash: str, request: Request) -> Response:
         try:
-            archive = await self._take_in(request)
-            await self.check(archive)
+            archive = await self.keep(nx_hash, request.body)
         except (StorageError, CorruptError) as error:
             self._not_kept[nx_hash] = str(error)
             # nx has done its part: the task must not fail for it. Who needs the archive asks `stored`.
             return await self.refuse(request)
-        first = self.stored(nx_hash) or archive
-        self._index[nx_hash] = first
         self._not_kept.pop(nx_hash, None)
-        return Response(200 if first == archive else 409)
-
-    async def _take_in(self, request: Request) -> Blob:
-        with self._blobs.writer() as writer:
-            async for data in request.body:
-                writer.write(data)
-            return writer.finish()
+        if self.behind is not None:
+            self.behind.publish(nx_hash, archive)
+        return Response(200 if self._index[nx_hash] == archive else 409)
 
 
 def _check_entry(entry: tarfile.TarInfo, links: set[PurePosixPath]) -> None:

@@ -28,7 +28,7 @@ from mesh.wire import canonical
 from mesh.wire.canonical import Reader
 
 if TYPE_CHECKING:
-    from mesh.cache.turbo_upstream import Upstream
+    from mesh.cache.upstream import Upstream
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 HASHES_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -157,9 +157,9 @@ class TurboCache:
 
 def _upstream(remote: Mapping[str, str]) -> "Upstream":
     # Here, since httpx takes a tenth of a second to load, and few have a remote cache.
-    from mesh.cache.turbo_upstream import Upstream  # noqa: PLC0415
+    from mesh.cache.upstream import of_turbo  # noqa: PLC0415
 
-    return Upstream(remote)
+    return of_turbo(remote)
 
 
 class Visit:
@@ -230,7 +230,7 @@ class Visit:
 
     async def have(self, hashes: Iterable[str]) -> tuple[str, ...]:
         """Which of `hashes` are in the user's own cache."""
-        return await self._upstream.have(hashes) if self._upstream else ()
+        return await self._upstream.have(tuple(hashes)) if self._upstream else ()
 
     async def fetch(self, turbo_hash: str) -> Blob | None:
         """Bring `turbo_hash` here from the user's own cache; None where it is not there, or cannot be had."""

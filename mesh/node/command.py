@@ -17,6 +17,7 @@ from mesh.adapters.turbo import environment as turbo_environment
 from mesh.adapters.turbo.command import TurboCommand, find
 from mesh.adapters.turbo.plan import TurboPlan, plan
 from mesh.adapters.turbo.session import MainTurboRunner, TurboSession
+from mesh.cache.nx_chain import NxChain
 from mesh.exec.cookie import COOKIE_VARIABLE
 from mesh.exec.ending import end_everything
 from mesh.graph import Graph
@@ -65,14 +66,17 @@ class Command:
     async def _run_nx(self, peer: Peer, started: HeadStart) -> None:
         loopback = await peer.tools.nx_cache()
 
-        async def handle(session: NxSession) -> None:
+        async def handle(session: NxSession, chain: NxChain) -> None:
             await session.accept()
+            session.take(
+                await chain.fetch(task.key for task in session.graph.tasks.values() if task.cache and task.key)
+            )
             graph = self._adjust(session.graph)
             self._planned += len(graph.tasks)
             runner = await peer.tools.nx()
             runner.load(graph)
             peer.tools.bind(graph.tasks, MainRunner(runner, session))
-            outlet = NxOutlet(session, peer.tools, peer.store, peer.work.restoring)
+            outlet = NxOutlet(session, peer.tools, peer.store, peer.work.restoring, chain)
             await peer.plan(graph, outlet)
             await peer.shell.until_ended()
 
@@ -81,8 +85,11 @@ class Command:
             await session.decline(session.plan.objection)
 
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.door.socket))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listener, loopback.archives, handle, objected)
+        async with (
+            NxChain.open(peer.tools.archives, peer.store, peer.task_environ) as chain,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(serve, listener, loopback.archives, lambda session: handle(session, chain), objected)
             self.exit_code = await self._ended(peer, started.process)
             nursery.cancel_scope.cancel()
 

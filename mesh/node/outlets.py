@@ -12,6 +12,7 @@ from mesh.adapters.nx.session import Delivery, NxSession
 from mesh.adapters.nx.session import Status as NxStatus
 from mesh.adapters.turbo.session import Status as TurboStatus
 from mesh.adapters.turbo.session import TurboSession
+from mesh.cache.nx_chain import NxChain
 from mesh.errors import LocalError, MeshError
 from mesh.graph import Task
 from mesh.node.tools import Tools
@@ -39,15 +40,18 @@ class Outlet(Protocol):
 class NxOutlet:
     """An nx whose runner has been replaced: it prints each log, restores each archive, and sums up."""
 
-    def __init__(self, session: NxSession, tools: Tools, store: BlobStore, restoring: trio.Lock) -> None:
+    def __init__(
+        self, session: NxSession, tools: Tools, store: BlobStore, restoring: trio.Lock, chain: NxChain
+    ) -> None:
         self._session = session
+        self._chain = chain
         self._tools = tools
         self._store = store
         self._restoring = restoring
 
     async def show(self, effect: fx.Deliver, task: Task) -> None:
         """Have nx show it, twice if need be: what it found in the way may be gone by then."""
-        restores = effect.outputs is not None and not effect.in_place
+        restores = effect.outputs is not None and (not effect.in_place or task.key in self._session.at_hand)
         if effect.outputs is not None and restores and not task.cache:
             # nx caches nothing of such a task: its outputs came in dte's own archive.
             runner = await self._tools.nx()
@@ -65,6 +69,8 @@ class NxOutlet:
                 await self._session.deliver(delivery)
             except RestoreError as error:
                 await self.instead(effect, task, str(error))
+        if effect.status == "success" and effect.outputs is not None and effect.key and task.cache:
+            self._chain.publish(effect.key, effect.outputs)
 
     async def instead(self, effect: fx.Deliver, task: Task, reason: str) -> None:
         """Run it here, in nx's own workspace, and show that. A task that failed stays failed: only its log is missing then."""

@@ -45,7 +45,7 @@ class Tools:
         self._native = NativeRunner(workspace, store, run_id=run_id, cookie=cookie, hidden=hidden, environ=environ)
         self._nx: NxRunner | None = None
         self._turbo: TurboRunner | None = None
-        self._archives = NxCache(store)
+        self.archives = NxCache(store)
         self._artifacts = TurboCache(store)
         self._server: LoopbackCache | None = None
         self._starting = trio.Lock()
@@ -57,7 +57,7 @@ class Tools:
         """The cache on 127.0.0.1, served from the first time it is asked for."""
         async with self._starting:
             if self._server is None:
-                server = LoopbackCache({NX: self._archives, TURBO: self._artifacts}, self._port)
+                server = LoopbackCache({NX: self.archives, TURBO: self._artifacts}, self._port)
                 await self._nursery.start(server.serve)
                 self._server = server
         return self._server
@@ -65,7 +65,7 @@ class Tools:
     async def nx_cache(self) -> nx_session.Loopback:
         """What nx is to be told of."""
         server = await self._served()
-        return nx_session.Loopback(server.url(NX), server.token, self._archives)
+        return nx_session.Loopback(server.url(NX), server.token, self.archives)
 
     async def turbo_cache(self) -> turbo_session.Loopback:
         """What turbo is to be told of."""

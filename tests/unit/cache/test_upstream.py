@@ -9,7 +9,7 @@ import trio
 
 from mesh.cache.server import LoopbackCache
 from mesh.cache.turbo import TurboCache
-from mesh.cache.turbo_upstream import FAILURES_MAX
+from mesh.cache.upstream import FAILURES_MAX
 from mesh.net.http import Request, Response
 from mesh.store.blobs import BlobStore
 
