@@ -2,7 +2,7 @@
 
 import typer
 
-from mesh.cli import cert, demo, doctor, history, init, join, plan, run, sim, status, verify
+from mesh.cli import cert, demo, doctor, history, init, join, logs, plan, run, sim, status, verify
 
 app = typer.Typer(
     name="dte",
@@ -18,6 +18,7 @@ app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
+app.command("logs")(logs.logs)
 app.command("verify")(verify.verify)
 app.command("cert")(cert.cert)
 app.add_typer(history.app, name="history")

@@ -30,6 +30,18 @@ async def ask(address: str, path: str, credentials: Credentials) -> Any:
     return canonical.decode(answer.content)
 
 
+async def ask_here(url: str, token: str) -> Any:
+    """The JSON at `url` of a run on this machine, which has told `token`. Raises `UnreachableError` or `RemoteError`."""
+    async with httpx.AsyncClient(trust_env=False, timeout=ASK_S) as client:
+        try:
+            answer = await client.get(url, headers={"Authorization": f"Bearer {token}"})
+        except httpx.HTTPError as error:
+            raise UnreachableError(url, f"did not answer: {str(error) or type(error).__name__}") from None
+    if answer.status_code != httpx.codes.OK:
+        raise RemoteError("unexpected", f"{url} answered {answer.status_code}")
+    return canonical.decode(answer.content)
+
+
 def _cause(error: BaseException) -> BaseException:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause

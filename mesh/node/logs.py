@@ -41,6 +41,12 @@ class Spool:
                 self._writer.write(part)
             self._parts.clear()
 
+    def read(self, offset: int, limit: int) -> bytes:
+        """Some of what has been written so far."""
+        if self._writer is not None:
+            return self._writer.read(offset, limit)
+        return b"".join(self._parts)[offset : offset + limit]
+
     def finish(self) -> Blob:
         """The blob, now in the store."""
         if self._writer is not None:
@@ -133,6 +139,11 @@ class LogBook:
             seen.whole = False
             return
         self._show(message.task, data)
+
+    def read(self, task: TaskId, attempt: int, offset: int, limit: int) -> bytes:
+        """Some of what has come of a running attempt, which may have begun under an earlier number."""
+        seen = self._seen.get(task)
+        return b"" if seen is None or seen.attempt > attempt else seen.spool.read(offset, limit)
 
     def complete(self, task: TaskId, attempt: int, log: Blob) -> int | None:
         """None where all of `log` has been shown and is in the store; else how many of its bytes have been shown."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 import trio
 
 from mesh.adapters.native.plan import plan
+from mesh.cache.server import LoopbackCache
 from mesh.errors import Exit
 from mesh.graph import Graph
 from mesh.node.board import Board
@@ -14,8 +15,10 @@ from mesh.node.headstart import HeadStart
 from mesh.node.local_agents import LocalAgents
 from mesh.node.peer import MANIFEST, Outcome, Peer
 from mesh.node.settings import Request, Settings
+from mesh.node.shelf import LOGS
 from mesh.protocol import events as ev
 from mesh.protocol.news import Notice, Verdict
+from mesh.store.runs import Runs, begin_here
 from mesh.wire import canonical
 
 
@@ -39,6 +42,11 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
             lambda text: board.news(Notice(text)),
         )
         peer.nursery.start_soon(board.tick)
+        runs = Runs(settings.data_dir)
+        pages = LoopbackCache({LOGS: peer.shelf})
+        await peer.nursery.start(pages.serve)
+        known = begin_here(settings.run_id, settings.workspace, pages.url(LOGS), pages.token)
+        place = runs.begin(known)
         try:
             if request.agents:
                 workspaces = list(request.agent_workspaces) or [settings.workspace] * request.agents
@@ -51,6 +59,7 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
                 await command.run(peer)
             await peer.shell.until_ended()
         finally:
+            runs.write(place, replace(known, url="", token="", attempts=peer.shelf.attempts))
             await agents.end()
 
     outcome = await Peer(settings, board, ledger=request.ledger, started=started).live(body)

@@ -40,6 +40,7 @@ from mesh.node.logs import LogBook
 from mesh.node.outlets import Outlet
 from mesh.node.remarks import Remarks
 from mesh.node.settings import Settings
+from mesh.node.shelf import LOGS, LogShelf
 from mesh.node.shell import Shell, now_instant
 from mesh.node.timings import Timings
 from mesh.node.tools import Tools
@@ -113,6 +114,7 @@ class Peer:
     work: Work = field(init=False)
     deliveries: Deliveries = field(init=False)
     logs: LogBook = field(init=False)
+    shelf: LogShelf = field(init=False)
     timings: Timings = field(init=False)
     listener: Listener = field(init=False)
     store: BlobStore = field(init=False)
@@ -216,6 +218,7 @@ class Peer:
             lambda tasks: Remarks(settings.workspace, tasks, settings.role == "main", node.shares_main),
         )
         self.logs = LogBook(self.store, self.observer.log)
+        self.shelf = LogShelf(self.store, self.logs.read)
         self.deliveries = Deliveries(nursery, self.shell.happen, self.tools, self.transfers, self.work, self.logs)
 
     async def _run(self, body: Callable[["Peer"], Awaitable[None]]) -> None:
@@ -274,6 +277,7 @@ class Peer:
                 self.links.send(peer, codec.encode(message))
             case fx.Tell(news):
                 self.timings.hear(news)
+                self.shelf.hear(news)
                 self.observer.news(news)
             case fx.Prepare():
                 self.work.prepare(effect)
@@ -479,6 +483,8 @@ class Peer:
                 await rendezvous.withdraw()
 
     async def _status(self, request: Request) -> Response:
+        if request.target.startswith(f"/{LOGS}/") and self.settings.role == "main":
+            return await self.shelf.answer(request, request.target.removeprefix(f"/{LOGS}"))
         if request.target != "/status" or request.method not in {"GET", "HEAD"}:
             return Response(404, {}, b"there is nothing here\n")
         config = self.identity.config

@@ -147,6 +147,12 @@ class BlobWriter:
         self._hash.update(data)
         self._size += len(data)
 
+    def read(self, offset: int, limit: int) -> bytes:
+        """Some of what has been written so far."""
+        with self._incoming.open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+
     def finish(self, expected: Digest | None = None, size: int | None = None) -> Blob:
         """Let the content be seen under its name. Raises `CorruptError`, and leaves nothing, where it is not what was `expected`."""
         blob = Blob(_digest(self._hash), self._size)

@@ -1,6 +1,6 @@
 """What a run does about tasks that fail, as who waits for it sees it: native tasks on real agents."""
 
-from tests.endtoend.mesh_under_test import MakeSite, completions, dte
+from tests.endtoend.mesh_under_test import MakeSite, completions, dte, until
 from tests.endtoend.workspaces import toml, wait_for
 
 
@@ -58,3 +58,42 @@ def test_a_task_that_fails_on_every_agent_stays_failed(site_of: MakeSite) -> Non
     assert main.ended() == 1
     assert main.tasks["bad"]["status"] == "failure"
     assert main.tasks["bad"]["exit_code"] == 5
+
+
+def test_the_log_of_a_task_can_be_read_while_it_runs_and_afterwards_with_every_attempt(site_of: MakeSite) -> None:
+    command = f"echo begun; {wait_for('go')}; echo tried on $WHO; test $WHO = agent-2"
+    site = site_of(toml(talks=f'command = "{command}"\nretries = 1\ncache = false'))
+    machine = site.machine("main")
+    main = site.main("talks", "--agent-wait", "60s", on=machine)
+    site.agent("agent-1", WHO="agent-1")
+    main.happens("task-started")
+    site.agent("agent-2", WHO="agent-2")
+
+    def logs(*arguments: str) -> str:
+        return dte("logs", *arguments, cwd=machine.workspace, env=site.environ(machine)).stdout
+
+    until("the first line", lambda: logs("talks") == "begun\n")
+    followed = site.start(machine, "logs", "-f", "talks", name="followed")
+    elsewhere = site.start(machine, "logs", "-f", "talks", "--peer", site.address, name="elsewhere")
+    for one in (followed, elsewhere):
+        one.says("begun")
+    main.happens("agent-joined", 2)
+    site.tell("go")
+    assert main.ended() == 0
+    assert followed.ended() == 0
+    both = [
+        "── attempt 1 on agent-1: failure (exit code 1) ──",
+        "begun",
+        "tried on agent-1",
+        "── attempt 2 on agent-2: success ──",
+        "begun",
+        "tried on agent-2",
+    ]
+    assert followed.out.read_text().splitlines()[-3:] in (
+        both[-3:],
+        ["── attempt 2 on agent-2: running ──", *both[-2:]],
+    )
+    assert logs("talks").splitlines() == both
+    assert logs("talks", "--attempt", "1").splitlines() == ["begun", "tried on agent-1"]
+    assert logs().splitlines() == ["talks  success  2 attempts"]
+    assert "no run here has had a task" in dte("logs", "other", cwd=machine.workspace, env=site.environ(machine)).stderr
