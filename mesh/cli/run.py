@@ -77,6 +77,12 @@ def run(
     task_timeout: str = typer.Option(
         "", envvar="DTE_TASK_TIMEOUT", metavar="DURATION", help="End a task that takes longer."
     ),
+    stall_after: str = typer.Option(
+        "5m",
+        envvar="DTE_STALL_AFTER",
+        metavar="DURATION",
+        help="Tell of a task that has said nothing for so long; 0: never.",
+    ),
     trace: str = typer.Option(
         "", envvar="DTE_TRACE_FILE", metavar="FILE", help="Write every step of this node, for finding out why."
     ),
@@ -119,7 +125,9 @@ def run(
         raise UsageError(
             "agents elsewhere can only join with a secret; set DTE_SECRET (or --secret-file) here and on every agent"
         )
-    settings = replace(settings, fail_after=fail_after, kill=kill)
+    settings = replace(
+        settings, fail_after=fail_after, kill=kill, stall_after_ms=duration_ms(stall_after, "--stall-after")
+    )
     request = Request(
         tasks=tuple(tasks or ()),
         affected=range_,

@@ -5,6 +5,7 @@ lost: what the main job has seen is compared with the digest, and the rest is fe
 """
 
 import base64
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +16,8 @@ from mesh.wire.messages import Log
 EMPTY: Final = Blob(Digest("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"), 0)
 IN_MEMORY_MAX_BYTES: Final = 256 * 1024
 PIECE_MAX_BYTES: Final = 256 * 1024
+LAST_LINE_BYTES: Final = 4 * 1024
+LAST_LINE_CHARS: Final = 200
 FLUSH_MS: Final = 100
 """Output waits at most this long to be sent on: a person sees no difference, and a chatty task costs few messages."""
 
@@ -110,6 +113,7 @@ class _Seen:
         self.attempt = attempt
         self.spool = Spool(store)
         self.whole = True
+        self.last_at = time.monotonic()
 
 
 class LogBook:
@@ -135,6 +139,7 @@ class LogBook:
         try:
             data = base64.b64decode(message.data, validate=True)
             seen.spool.write(data)
+            seen.last_at = time.monotonic()
         except Exception:  # noqa: BLE001  a bad piece or a full disk: the blob will tell
             seen.whole = False
             return
@@ -144,6 +149,16 @@ class LogBook:
         """Some of what has come of a running attempt, which may have begun under an earlier number."""
         seen = self._seen.get(task)
         return b"" if seen is None or seen.attempt > attempt else seen.spool.read(offset, limit)
+
+    def last_of(self, task: TaskId, attempt: int) -> tuple[int | None, str]:
+        """For how many milliseconds nothing has come of a running attempt, and the last line that did; None where nothing has come at all."""
+        seen = self._seen.get(task)
+        if seen is None or seen.attempt > attempt:
+            return None, ""
+        size = seen.spool.size
+        tail = seen.spool.read(max(0, size - LAST_LINE_BYTES), LAST_LINE_BYTES).decode(errors="replace").split("\n")
+        said = [line.strip() for line in tail if line.strip()]
+        return int((time.monotonic() - seen.last_at) * 1000), said[-1][:LAST_LINE_CHARS] if said else ""
 
     def complete(self, task: TaskId, attempt: int, log: Blob) -> int | None:
         """None where all of `log` has been shown and is in the store; else how many of its bytes have been shown."""

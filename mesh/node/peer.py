@@ -184,6 +184,7 @@ class Peer:
             main_slots=settings.main_slots,
             fail_after=settings.fail_after,
             kill=settings.kill,
+            stall_after_ms=settings.stall_after_ms,
         )
         self.identity = Identity(authority, key, tls, config)
         node = Node(config, now_instant())
@@ -285,6 +286,8 @@ class Peer:
                 self.work.execute(effect)
             case fx.Deliver():
                 self.deliveries.deliver(effect)
+            case fx.LookAtLog(task, attempt):
+                self.shell.happen(ev.Heard(task, attempt, *self.logs.last_of(task, attempt)))
             case fx.FetchLog():
                 self.deliveries.fetch_log(effect)
             case fx.WriteLedger(files, removed):

@@ -35,6 +35,7 @@ class Settings:
     main_slots: int = 0
     fail_after: int = 0
     kill: bool = False
+    stall_after_ms: int = 0
     may_differ: tuple[str, ...] = ()
     """Of the main job: facts that its agents need not have in common with it."""
     trace: Path | None = None

@@ -138,6 +138,14 @@ class FetchLog:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtLog:
+    """See when a running task was last heard of. Answered by `Heard`."""
+
+    task: TaskId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class WriteLedger:
     """Files of the ledger directory that are new or have changed, and those that fuller ones have replaced."""
 
@@ -179,6 +187,7 @@ Effect = (
     | Kill
     | Deliver
     | FetchLog
+    | LookAtLog
     | WriteLedger
     | Keep
     | Tell

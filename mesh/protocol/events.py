@@ -161,6 +161,16 @@ class Undelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What `LookAtLog` has found: for how long nothing has come of a running task (None: since it started), and the last line that did."""
+
+    task: TaskId
+    attempt: int
+    quiet_ms: int | None
+    last_line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """A person or the CI system wants this node to end (`reason`: "SIGINT", "SIGTERM", …)."""
 
@@ -192,6 +202,7 @@ Event = (
     | TaskKilled
     | Delivered
     | Undelivered
+    | Heard
     | Stop
     | Tick
 )

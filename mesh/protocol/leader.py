@@ -18,11 +18,12 @@ from mesh.protocol import news
 from mesh.protocol.brake import Brake
 from mesh.protocol.doubts import Doubt, Doubts
 from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
-from mesh.protocol.events import Delivered, Undelivered
+from mesh.protocol.events import Delivered, Heard, Undelivered
 from mesh.protocol.facts import difference
 from mesh.protocol.market import Agent, Market, Phase, TaskState
 from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
+from mesh.protocol.stalls import Stalls, stall_text
 from mesh.types import Blob, Epoch, Instant, NodeId, Seq, TaskId
 from mesh.wire.messages import (
     Announce,
@@ -59,6 +60,7 @@ class Leader:
     recorder: Recorder
     brake: Brake = field(default_factory=Brake)
     doubts: Doubts = field(default_factory=Doubts)
+    stalls: Stalls = field(default_factory=Stalls)
     graphs: list[Blob] = field(default_factory=list)
     seq: Seq = Seq(0)
     records: list[Record] = field(default_factory=list)
@@ -247,7 +249,19 @@ class Leader:
         state.phase = Phase.RUNNING
         state.started_at = now
         state.withdrawing = False
+        if (
+            node != self.me or state.task.tool != "turbo"
+        ):  # which has the terminal there: nobody else hears what it says
+            self.stalls.begin(message.task, message.attempt, self.market.estimates.estimate_ms(message.task) or 0, now)
         return [Tell(news.TaskStarted(message.task, node, self._name(node), message.attempt))]
+
+    def heard(self, event: Heard, now: Instant) -> list[Effect]:
+        """When a running task was last heard of."""
+        state = self.market.tasks[event.task]
+        quiet_ms = now - state.started_at if event.quiet_ms is None else event.quiet_ms
+        if state.agent is None or not self.stalls.has_stalled(event.task, event.attempt, quiet_ms, now):
+            return []
+        return [Tell(news.Notice(stall_text(event.task, self._name(state.agent), quiet_ms, event.last_line)))]
 
     def declined(self, node: NodeId, message: Declined, now: Instant) -> list[Effect]:
         """An award is handed back."""
@@ -292,6 +306,7 @@ class Leader:
             state.taken_back += 1
         elif state.attempts >= ATTEMPTS_MAX:
             return self._decide(state, "failure", f"given up after {state.attempts} attempts; the last: {reason}", now)
+        self.stalls.end(state.task.id)
         self.market.requeue(state, now)
         if quiet:
             return []
@@ -402,6 +417,7 @@ class Leader:
         if (doubt := self.doubts.settle(state.task.id)) is not None:
             self.recorder.append(doubt.envelope, now)
         state.in_doubt = False
+        self.stalls.end(state.task.id)
         index = self.recorder.append(envelope, now)
         task = state.task.id
         record = Record(task, done.status, done.key, done.outputs, holders)
@@ -578,5 +594,5 @@ class Leader:
 
     def deadline(self) -> Instant | None:
         """When the market or the ledger next wants a look."""
-        times = [time for time in (self.market.deadline(), self.recorder.deadline()) if time is not None]
-        return min(times, default=None)
+        times = (self.market.deadline(), self.recorder.deadline(), self.stalls.deadline())
+        return min((time for time in times if time is not None), default=None)

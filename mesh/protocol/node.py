@@ -25,6 +25,7 @@ from mesh.protocol.leader import Leader
 from mesh.protocol.market import Agent, Market
 from mesh.protocol.membership import BEAT_MS, Change, Membership
 from mesh.protocol.recorder import Recorder
+from mesh.protocol.stalls import Stalls
 from mesh.protocol.worker import Worker
 from mesh.types import Blob, Digest, Epoch, Instant, NodeId, TaskId, after
 from mesh.wire.messages import (
@@ -80,6 +81,8 @@ class Config:
     """Main: after so many failed tasks nothing new is started; 0: all is tried."""
     kill: bool = False
     """Main: and what runs then is ended."""
+    stall_after_ms: int = 0
+    """Main: how long a running task may be quiet before that is told; 0: for ever."""
     beat_ms: int = BEAT_MS
     """How often it says that it is here."""
 
@@ -124,7 +127,16 @@ class Node:
         agent.memory_bytes = int(config.facts.get("memory_bytes", "0"))
         agent.gpu = int(config.facts.get("gpu", "0"))
         brake = Brake(config.fail_after, config.kill)
-        return Leader(self.me, FIRST_EPOCH, dict(config.facts), config.workspace, market, recorder, brake)
+        return Leader(
+            self.me,
+            FIRST_EPOCH,
+            dict(config.facts),
+            config.workspace,
+            market,
+            recorder,
+            brake,
+            stalls=Stalls(config.stall_after_ms),
+        )
 
     # --- the door ------------------------------------------------------------------------------------
 
@@ -196,6 +208,8 @@ class Node:
                 return [] if (leader := self._open_run()) is None else leader.brought(event, now)
             case ev.Undelivered():
                 return [] if (leader := self._open_run()) is None else leader.not_brought(event, now)
+            case ev.Heard():
+                return [] if (leader := self._open_run()) is None else leader.heard(event, now)
             case ev.Stop():
                 return self._stop(event, now)
             case ev.Tick():
@@ -477,6 +491,7 @@ class Node:
             effects.append(self._fetch_graph(self._graphs[digest]))
         if self.leader is not None and self.leader.verdict is None:
             effects += [*self.leader.recorder.due(now), *self.leader.clear(now)]
+            effects += [fx.LookAtLog(task, attempt) for task, attempt in self.leader.stalls.due(now)]
         if self._amend_at is not None and now >= self._amend_at:
             self._amend_at = None
             if self.main is not None:

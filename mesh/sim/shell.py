@@ -156,7 +156,7 @@ class Shell:
                 self.world.kill(at, effect)
             case fx.Deliver():
                 self.world.deliver(at, effect)
-            case fx.FetchLog():
+            case fx.FetchLog() | fx.LookAtLog():
                 pass  # nobody reads logs here
             case fx.WriteLedger():
                 self.world.write_ledger(effect)

@@ -97,3 +97,12 @@ def test_the_log_of_a_task_can_be_read_while_it_runs_and_afterwards_with_every_a
     assert logs("talks", "--attempt", "1").splitlines() == ["begun", "tried on agent-1"]
     assert logs().splitlines() == ["talks  success  2 attempts"]
     assert "no run here has had a task" in dte("logs", "other", cwd=machine.workspace, env=site.environ(machine)).stderr
+
+
+def test_a_task_that_hangs_is_told_with_its_agent_and_its_last_line(site_of: MakeSite) -> None:
+    site = site_of(toml(hangs=f'command = "echo waiting for the database; {wait_for("go")}"'))
+    main = site.main("hangs", "--agent-wait", "60s", "--stall-after", "1s")
+    site.agent("agent-1")
+    main.says("nothing was heard of hangs on agent-1 for 1 s; its last line: waiting for the database")
+    site.tell("go")
+    assert main.ended() == 0

@@ -160,7 +160,7 @@ class World:
             case fx.Tell(item):
                 if machine.name == "main" or isinstance(item, news.Notice):
                     self.checkers.hear(item, self.now)
-            case fx.FetchLog():
+            case fx.FetchLog() | fx.LookAtLog():
                 pass
             case fx.WriteLedger(files, removed):
                 self.ledger_files.update(files)

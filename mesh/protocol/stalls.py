@@ -1,0 +1,66 @@
+"""Which running tasks are to be looked at, since nothing may have been heard of them for long: told once for each attempt.
+
+watched --its time has come--> looked at --it was quiet for so long--> told
+^                    |
++--it has spoken-----+
+"""
+
+from dataclasses import dataclass, field
+
+from mesh.types import Instant, TaskId, after
+
+
+@dataclass(slots=True)
+class Watch:
+    """One attempt, how long it may be quiet, and when it is looked at next; None while the answer is under way."""
+
+    attempt: int
+    quiet_max_ms: int
+    look_at: Instant | None
+
+
+@dataclass(slots=True)
+class Stalls:
+    """Of one run."""
+
+    after_ms: int = 0
+    """How long a task may be quiet; 0: for ever."""
+    watched: dict[TaskId, Watch] = field(default_factory=dict)
+
+    def begin(self, task: TaskId, attempt: int, usual_ms: int, now: Instant) -> None:
+        """It has started. One that usually takes long may be quiet for as long as that."""
+        if self.after_ms:
+            quiet_max_ms = max(self.after_ms, usual_ms)
+            self.watched[task] = Watch(attempt, quiet_max_ms, after(now, quiet_max_ms))
+
+    def end(self, task: TaskId) -> None:
+        """It runs no more."""
+        self.watched.pop(task, None)
+
+    def due(self, now: Instant) -> list[tuple[TaskId, int]]:
+        """Those to be looked at now, with their attempts."""
+        found = [(task, w) for task, w in self.watched.items() if w.look_at is not None and w.look_at <= now]
+        for _, watch in found:
+            watch.look_at = None
+        return [(task, watch.attempt) for task, watch in found]
+
+    def has_stalled(self, task: TaskId, attempt: int, quiet_ms: int, now: Instant) -> bool:
+        """It was quiet for so long: whether that is to be told, which happens once."""
+        watch = self.watched.get(task)
+        if watch is None or watch.attempt != attempt:
+            return False
+        if quiet_ms >= watch.quiet_max_ms:
+            del self.watched[task]
+            return True
+        watch.look_at = after(now, watch.quiet_max_ms - quiet_ms)
+        return False
+
+    def deadline(self) -> Instant | None:
+        """When the next one is to be looked at."""
+        return min((watch.look_at for watch in self.watched.values() if watch.look_at is not None), default=None)
+
+
+def stall_text(task: TaskId, agent: str, quiet_ms: int, last_line: str) -> str:
+    """What a person is told."""
+    last = f"; its last line: {last_line}" if last_line else " since it started"
+    return f"nothing was heard of {task} on {agent} for {quiet_ms // 1000} s{last}"
