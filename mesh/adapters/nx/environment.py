@@ -51,6 +51,8 @@ def worker_environment(base: Mapping[str, str], private: Path, cache_url: str, t
     kept = {name: value for name, value in _without_ours(base).items() if name not in _AGAINST_THE_CACHE}
     return {
         "NX_ISOLATE_PLUGINS": "false",  # halves the time to start; the user may say otherwise
+        # An agent installs before it joins; pnpm would otherwise replace node_modules under the running nx, before any script.
+        "pnpm_config_verify_deps_before_run": "false",
         **kept,
         **_QUIET,
         **_cache(base, cache_url, token),

@@ -52,6 +52,13 @@ def test_main_can_go_back_to_the_users_own_values():
     assert saved["NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN"] is None
 
 
+def test_no_script_on_an_agent_installs_anything_unless_the_user_says_so():
+    name = "pnpm_config_verify_deps_before_run"
+    assert for_worker()[name] == "false"
+    assert for_worker(**{name: "install"})[name] == "install"
+    assert name not in for_main()
+
+
 def test_a_worker_has_a_cache_of_its_own_that_nothing_switches_off():
     environment = for_worker(NX_SKIP_NX_CACHE="true", NX_CACHE_DIRECTORY="/shared")
     assert environment["NX_CACHE_DIRECTORY"] == "/private/cache"

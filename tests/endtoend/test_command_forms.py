@@ -1,0 +1,136 @@
+"""Every way in which people start nx and turbo, through a real mesh: each is distributed, whoever starts it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.endtoend.mesh_under_test import Machine, Running, Site, git, write_files
+from tests.nx_workspace import NX_VERSION, Workspace, make_workspace
+from tests.package_managers import bin_of, pnpm_install, pnpm_workspace
+from tests.turbo_workspace import TURBO_VERSION
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+LIMIT_S = 200
+QUIET = {"CI": "1", "NX_NO_CLOUD": "true", "NX_DAEMON": "false", "TURBO_TELEMETRY_DISABLED": "1"}
+NX_JSON = {
+    "analytics": False,
+    "targetDefaults": {
+        "build": {"cache": True, "dependsOn": ["^build"], "outputs": ["{projectRoot}/dist"]},
+        "test": {"cache": True, "dependsOn": ["build"]},
+        "lint": {"cache": True},
+    },
+}
+TURBO_JSON = {
+    "tasks": {
+        "build": {"dependsOn": ["^build"], "outputs": ["dist/**"]},
+        "test": {"dependsOn": ["build"]},
+        "lint": {},
+    }
+}
+
+
+class Forms(Site):
+    """One main job and one agent, with `path` before everything else on PATH."""
+
+    def __init__(self, root: Path, *path: Path) -> None:
+        super().__init__(root, {})
+        self.path = ":".join(str(each) for each in path)
+
+    def run(self, main: Machine, agent: Machine, *command: str) -> Running:
+        """`dte run -- COMMAND`, which must end well."""
+        more = {**QUIET, "PATH": f"{self.path}:{self.environ(main)['PATH']}"}
+        there = self.agent("a1", on=agent, **more)
+        run = self.main("--agent-wait", "60s", "--", *command, on=main, **more)
+        assert run.ended(LIMIT_S) == 0
+        assert there.ended(LIMIT_S) == 0
+        assert {task["where"] for task in run.tasks.values()} == {"a1"}
+        return run
+
+    def pnpm(self, tool: str, version: str, **files: object) -> tuple[Machine, Machine]:
+        """A main job that pnpm has installed, and an agent whose node_modules were copied from there, as from a CI's cache."""
+        pnpm_workspace(self.root / "ws", tool, version, files)
+        main, agent = (self._machine(name) for name in ("main", "a1"))
+        git(self.root, "clone", "--quiet", str(self.root / "ws"), str(main.workspace))
+        pnpm_install(main.workspace, "--frozen-lockfile")
+        shutil.copytree(main.workspace, agent.workspace, symlinks=True)
+        return main, agent
+
+    def _machine(self, name: str) -> Machine:
+        place = self.root / name
+        (place / "home").mkdir(parents=True)
+        return Machine(name, place / "workspace", place / "home", place / "data")
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> Iterator[Forms]:
+    site = Forms(tmp_path / "site", bin_of("pnpm"), bin_of("yarn"))
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+def ids(run: Running) -> list[str]:
+    """The tasks, without the number of the command that planned them."""
+    return sorted(task.rpartition("/")[2] for task in run.tasks)
+
+
+@pytest.mark.nx
+def test_nx_by_npx_npm_exec_yarn_its_own_program_and_a_script_that_calls_it_twice(forms: Forms):
+    targets = ("build", "test", "lint", "env", "alone")
+    made = make_workspace(forms.root / "ws", 2, targets)
+    script = "nx run-many -t env && nx run-many -t alone"
+    write_files(made.path, {"ci.sh": CI_SH, "package.json": _with_script(made.path, script)})
+    git(made.path, "add", "--all")
+    git(made.path, "commit", "--quiet", "--message=script")
+    places = [made.clone(forms.root / name / "workspace") for name in ("main", "a1")]
+    main, agent = (
+        Machine(name, place.path, place.home, forms.root / name / "data")
+        for name, place in zip(("main", "a1"), places, strict=True)
+    )
+    run = forms.run(main, agent, "bash", "ci.sh")
+    assert ids(run) == sorted([*(f"p{number}:{target}" for number in (0, 1) for target in targets), *BUILDS_FOR_TEST])
+    assert Workspace(main.workspace).files().keys() >= {"packages/p1/dist/index.js", "coverage/p1/report.txt"}
+
+
+CI_SH = """set -e
+npx nx run-many -t build
+npm exec nx -- run-many -t test
+yarn --silent nx run p0:lint
+./node_modules/.bin/nx run p1:lint
+npm run ci
+"""
+BUILDS_FOR_TEST = ("p0:build", "p1:build")
+"""The second command plans them again, and finds them in nx's own cache."""
+
+
+def _with_script(root: Path, script: str) -> str:
+    text = (root / "package.json").read_text()
+    return text.replace('"private": true', f'"scripts": {{"ci": "{script}"}}, "private": true')
+
+
+@pytest.mark.nx
+def test_nx_by_pnpm_and_no_script_on_an_agent_installs_anything(forms: Forms):
+    main, agent = forms.pnpm(
+        "nx",
+        NX_VERSION,
+        **{"nx.json": NX_JSON, "scripts": {"ci": "pnpm nx run-many -t lint && pnpm exec nx run-many -t build test"}},
+    )
+    before = (agent.workspace / "node_modules/.pnpm").stat().st_ino
+    run = forms.run(main, agent, "pnpm", "run", "ci")
+    assert ids(run) == sorted(f"p{number}:{target}" for number in range(3) for target in ("build", "test", "lint"))
+    assert (main.workspace / "packages/p2/dist/index.js").read_text() == "p2 of p1 of p0"
+    assert (agent.workspace / "node_modules/.pnpm").stat().st_ino == before
+
+
+@pytest.mark.turbo
+def test_turbo_by_pnpm_and_no_script_on_an_agent_installs_anything(forms: Forms):
+    main, agent = forms.pnpm("turbo", TURBO_VERSION, **{"turbo.json": TURBO_JSON})
+    before = (agent.workspace / "node_modules/.pnpm").stat().st_ino
+    run = forms.run(main, agent, "pnpm", "turbo", "run", "build", "test", "lint")
+    assert ids(run) == sorted(f"p{number}#{script}" for number in range(3) for script in ("build", "test", "lint"))
+    assert (main.workspace / "packages/p2/dist/index.js").read_text() == "p2 of p1 of p0"
+    assert (agent.workspace / "node_modules/.pnpm").stat().st_ino == before
