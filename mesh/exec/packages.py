@@ -19,6 +19,8 @@ LOCK_FILES: Final = (
     ("package-lock.json", "npm"),
     ("npm-shrinkwrap.json", "npm"),
 )
+NX_PLACES: Final = ("node_modules", ".nx/installation/node_modules")
+"""Where nx is installed; the second is that of `./nx`, for workspaces without a package.json."""
 VERSION_WAIT_MS: Final = 20_000
 DIGEST_CHARS: Final = 12
 
@@ -41,7 +43,8 @@ def package_facts(workspace: Path, environ: Mapping[str, str]) -> dict[str, str]
         "lock-file": f"{lock} {_digest(workspace / lock)}" if lock else "",
         "node": _said("node", workspace, environ).removeprefix("v"),
         "package-manager": _package_manager(wanted, manager, workspace, environ),
-        **{tool: _version(workspace / "node_modules" / tool) for tool in ("nx", "turbo")},
+        "nx": next(filter(None, (_version(workspace / place / "nx") for place in NX_PLACES)), ""),
+        "turbo": _version(workspace / "node_modules/turbo"),
     }
     return {name: value for name, value in found.items() if value}
 

@@ -17,6 +17,7 @@ from mesh.cache.port import NX, TURBO, LoopbackPort
 from mesh.cache.server import LoopbackCache
 from mesh.cache.turbo import TurboCache
 from mesh.errors import UsageError
+from mesh.exec.packages import NX_PLACES
 from mesh.graph import Graph, Task
 from mesh.store.blobs import BlobStore
 from mesh.types import TaskId
@@ -113,7 +114,8 @@ class Tools:
 
     async def warm_up(self) -> None:
         """Load what this workspace will probably need while there is nothing else to do. A failure shows again when it matters."""
-        if (self._workspace / "nx.json").is_file() and (self._workspace / "node_modules" / "nx").exists():
+        installed = any((self._workspace / place / "nx").exists() for place in NX_PLACES)
+        if (self._workspace / "nx.json").is_file() and installed:
             try:
                 await (await self.nx()).start()
             except WorkerError:

@@ -1,6 +1,8 @@
 """Every way in which people start nx and turbo, through a real mesh: each is distributed, whoever starts it."""
 
+import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +112,34 @@ BUILDS_FOR_TEST = ("p0:build", "p1:build")
 def _with_script(root: Path, script: str) -> str:
     text = (root / "package.json").read_text()
     return text.replace('"private": true', f'"scripts": {{"ci": "{script}"}}, "private": true')
+
+
+@pytest.mark.nx
+def test_nx_by_its_wrapper_in_a_workspace_without_packages(forms: Forms):
+    made = make_workspace(forms.root / "ws", 2, ("build", "lint"))
+    modules = made.path / "node_modules"
+    wrapper = (modules / "nx/dist/src/command-line/init/implementation/dot-nx/nxw.js").read_text()
+    manifest = {"name": "nx-installation", "devDependencies": {"nx": NX_VERSION}}
+    nx_json = {**json.loads((made.path / "nx.json").read_text()), "installation": {"version": NX_VERSION}}
+    files = {".nx/nxw.js": wrapper, "nx": '#!/bin/sh\nexec node .nx/nxw.js "$@"\n', "nx.json": json.dumps(nx_json)}
+    write_files(made.path, {**files, ".gitignore": ".nx/installation\n.nx/cache\n.nx/workspace-data\ndist\n"})
+    git(made.path, "rm", "--quiet", "--cached", "package.json")
+    (made.path / "package.json").unlink()
+    git(made.path, "add", "--all")
+    git(made.path, "commit", "--quiet", "--message=wrapper")
+    for name in ("main", "a1"):
+        shutil.copytree(made.path, forms.root / name / "workspace", ignore=shutil.ignore_patterns("node_modules"))
+    places = [Workspace(forms.root / name / "workspace") for name in ("main", "a1")]
+    for place in places:
+        write_files(place.path, {".nx/installation/package.json": json.dumps(manifest)})
+        subprocess.run(["cp", "-al", str(modules), str(place.path / ".nx/installation/node_modules")], check=True)
+    main, agent = (
+        Machine(name, place.path, place.home, forms.root / name / "data")
+        for name, place in zip(("main", "a1"), places, strict=True)
+    )
+    run = forms.run(main, agent, "./nx", "run-many", "-t", "build", "lint")
+    assert ids(run) == ["p0:build", "p0:lint", "p1:build", "p1:lint"]
+    assert Workspace(main.workspace).files().keys() >= {"packages/p0/dist/index.js"}
 
 
 @pytest.mark.nx

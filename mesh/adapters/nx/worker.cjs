@@ -8,7 +8,6 @@
  * that it started.
  */
 const crypto = require('node:crypto');
-const { createRequire } = require('node:module');
 const net = require('node:net');
 const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -185,8 +184,9 @@ async function main() {
   });
   socket.pause();
   try {
-    const require = createRequire(path.join(process.cwd(), 'package.json'));
-    nx = internals(path.dirname(require.resolve('nx/src/tasks-runner/init-tasks-runner')));
+    // Behind `./nx`, nx has a place of its own.
+    const paths = ['.', '.nx/installation'].map((place) => path.resolve(place));
+    nx = internals(path.dirname(require.resolve('nx/src/tasks-runner/init-tasks-runner', { paths })));
     cache = nx.load('tasks-runner/cache').getCache({});
     await cache.init?.();
     // As JSON, as it is where plugins are processes of their own: what a plugin left `undefined` is no option of its task then.
