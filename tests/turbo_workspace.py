@@ -150,7 +150,12 @@ def make_workspace(
         "private": True,
         "packageManager": "npm@10.0.0",
         "workspaces": ["packages/*"],
-        "scripts": {"root": "echo the root"},
+        "scripts": {
+            "root": "echo the root",
+            "ci": "turbo run build && BUILD_MODE=slow turbo run build test -- --loudly",
+            "inside": "cd packages/p0 && turbo run lint",
+            "stop": "turbo run build test; turbo run lint",
+        },
         "devDependencies": {"turbo": version},
     }
     _write_json(path / "package.json", root)

@@ -1,21 +1,23 @@
 """A command of the user's, wrapped: it has the terminal, prints and exits; what it wants done, the mesh does.
 
 turbo      the command names turbo: dte plans by turbo's own dry run, and holds turbo's reads of its cache until the results are there
-nx         any other command: every nx under it hands over its plan, and waits for results
+any other  every nx under it hands over its plan, and waits for results; every turbo under it asks first, and then the same is done
 neither    it runs as if dte were not there, and a notice says so
 """
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import trio
 
 from mesh.adapters.nx.session import MainRunner, NxSession, serve
 from mesh.adapters.turbo import environment as turbo_environment
-from mesh.adapters.turbo.command import TurboCommand, find
-from mesh.adapters.turbo.plan import TurboPlan, plan
+from mesh.adapters.turbo.call import TurboCall, serve_calls
+from mesh.adapters.turbo.command import TurboCommand, find, program
+from mesh.adapters.turbo.launch import as_by_the_user
+from mesh.adapters.turbo.plan import plan
 from mesh.adapters.turbo.session import MainTurboRunner, TurboSession
 from mesh.cache.nx_chain import NxChain
 from mesh.exec.cookie import COOKIE_VARIABLE
@@ -37,6 +39,8 @@ NOT_FOUND: Final = 127
 CANNOT_RUN: Final = 126
 
 Adjust = Callable[[Graph], Graph]
+Execute = Callable[[Mapping[str, str], Callable[[], None]], Awaitable[int]]
+"""Starts a command with an environment, and returns its exit code; the other argument is to be called before it is ended early."""
 
 
 class Command:
@@ -49,21 +53,26 @@ class Command:
         self._adjust = adjust
         self._planned = 0
         self._objections: list[str] = []
-        """What nx was told, which says it to the user itself."""
+        """Why what it started was not distributed; the user has been told."""
+        self._gave_up = False
+        """A turbo, and all that started it, was ended because the run had stopped early."""
+        self._calls = 0
+        self._waiting: dict[TurboCall, Callable[[], None]] = {}
+        """Turbos at work, each with what has to be done before it is ended."""
 
     async def run(self, peer: Peer) -> None:
         """Run it, and close the run when it has ended."""
         if self._started is not None:
-            await self._run_nx(peer, self._started)
+            await self._run_any(peer, self._started)
         else:
             turbo = find(self._argv, peer.settings.workspace)
             assert turbo is not None, "what names no turbo has been started already"
             await self._run_turbo(peer, turbo)
         await self._close(peer)
 
-    # --- nx ------------------------------------------------------------------------------------------
+    # --- whatever is under it ------------------------------------------------------------------------
 
-    async def _run_nx(self, peer: Peer, started: HeadStart) -> None:
+    async def _run_any(self, peer: Peer, started: HeadStart) -> None:
         loopback = await peer.tools.nx_cache()
 
         async def handle(session: NxSession, chain: NxChain) -> None:
@@ -85,29 +94,67 @@ class Command:
             await session.decline(session.plan.objection)
 
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.door.socket))
+        turbos_listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.turbos_door.socket))
         async with (
             NxChain.open(peer.tools.archives, peer.store, peer.task_environ) as chain,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(serve, listener, loopback.archives, lambda session: handle(session, chain), objected)
-            self.exit_code = await self._ended(peer, started.process)
+            nursery.start_soon(serve_calls, turbos_listener, lambda call: self._called(peer, started, call))
+            code = await self._ended(peer, started.process, self._let_go)
+            self.exit_code = 0 if self._gave_up else code
             nursery.cancel_scope.cancel()
 
     # --- turbo ---------------------------------------------------------------------------------------
 
     async def _run_turbo(self, peer: Peer, turbo: TurboCommand) -> None:
-        planned = await plan(turbo, peer.settings.workspace, peer.task_environ)
+        async def execute(env: Mapping[str, str], before_ending: Callable[[], None]) -> int:
+            return await self._execute(peer, env, before_ending)
+
+        self.exit_code = await self._turbo(peer, turbo, peer.task_environ, execute)
+
+    async def _called(self, peer: Peer, started: HeadStart, call: TurboCall) -> None:
+        """A turbo somewhere under the command; the first one's tasks have their own names, later ones' a number before them, as in `2/p1#build`."""
+        environ = as_by_the_user(call.environment, started.environ, peer.task_environ)
+        workspace = peer.settings.workspace
+        turbo = call.command(workspace)
+        if turbo is not None and call.cwd != workspace:
+            # It would choose other tasks than the same words where the agents work.
+            peer.observer.news(Notice(f"turbo runs everything on this machine: it was started in {call.cwd}"))
+            self._objections.append(str(call.cwd))
+            turbo = None
+        found = program(call.cwd, environ)
+        if turbo is None:
+            await call.run(found, _without_ours(environ))
+            return
+
+        async def execute(env: Mapping[str, str], before_ending: Callable[[], None]) -> int:
+            self._waiting[call] = before_ending
+            try:
+                return await call.run(found, env)
+            finally:
+                del self._waiting[call]
+
+        self._calls += 1
+        await self._turbo(peer, turbo, environ, execute, f"{self._calls}/" if self._calls > 1 else "")
+
+    def _let_go(self) -> None:
+        for let_go in self._waiting.values():
+            let_go()
+
+    async def _turbo(
+        self, peer: Peer, turbo: TurboCommand, environ: Mapping[str, str], execute: Execute, prefix: str = ""
+    ) -> int:
+        """Plan one turbo command, have `execute` start it, and give it what the mesh does meanwhile; returns its exit code."""
+        planned = await plan(turbo, peer.settings.workspace, environ)
         for notice in planned.notices:
             peer.observer.news(Notice(notice))
         if planned.objection:
             peer.observer.news(Notice(f"turbo runs everything on this machine: {planned.objection}"))
-            self.exit_code = await self._execute(peer, _without_ours(peer.task_environ))
-            return
-        await self._run_planned_turbo(peer, planned)
-
-    async def _run_planned_turbo(self, peer: Peer, planned: TurboPlan) -> None:
+            self._objections.append(planned.objection)
+            return await execute(_without_ours(environ), lambda: None)
         loopback = await peer.tools.turbo_cache()
-        async with TurboSession.open(peer.nursery, planned, loopback) as session:
+        async with TurboSession.open(peer.nursery, planned, loopback, prefix) as session:
             graph = self._adjust(session.graph)
             self._planned += len(graph.tasks)
             peer.tools.bind(graph.tasks, MainTurboRunner(session, peer.settings.workspace))
@@ -115,33 +162,22 @@ class Command:
             assert leader is not None
             outlet = TurboOutlet(session, lambda: leader.brake.pulled)
             await peer.plan(graph, outlet)
-            env = turbo_environment.main_environment(peer.task_environ, session.url, loopback.token)
+            env = turbo_environment.main_environment(environ, session.url, loopback.token)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._give_up, peer, session, outlet)
-                code = await self._execute(peer, env, session.let_go)
+                code = await execute(env, session.let_go)
                 nursery.cancel_scope.cancel()
-            # Of a turbo that was ended the code says nothing, and the verdict does.
-            self.exit_code = 0 if outlet.given_up.is_set() else code
-            session.command_ended(self.exit_code)
-        for task in session.recovered():
-            peer.observer.news(
-                Notice(f"{task} failed on an agent and passed on the main job: it is flaky, or the machines differ")
-            )
-        for task in session.not_taken():
-            peer.observer.news(
-                Notice(f"{task} was done by an agent, and turbo did it again: do both have the same signature key?")
-            )
-
-        if went_on := session.ran_all_the_same(peer.settings.workspace):
-            peer.observer.news(
-                Notice(
-                    f"turbo --continue: {', '.join(went_on)} ran on the main job, behind a failure; counted as skipped"
-                )
-            )
+            # Of what was ended the code says nothing, and the verdict does.
+            exit_code = 0 if self._gave_up else code
+            session.command_ended(exit_code)
+        for notice in session.afterwards(peer.settings.workspace):
+            peer.observer.news(Notice(notice))
+        return exit_code
 
     async def _give_up(self, peer: Peer, session: TurboSession, outlet: TurboOutlet) -> None:
         """When the run has stopped early: let turbo run what failed, so that it shows that log, and end it."""
         await outlet.given_up.wait()
+        self._gave_up = True
         with trio.move_on_after(LAST_WORDS_MS / 1000) as limit:
             # Nobody tells when a process that turbo has started is over.
             while not await session.have_ended(session.failed, peer.settings.workspace):  # noqa: ASYNC110

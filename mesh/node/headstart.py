@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from mesh.adapters.nx.door import Door
 from mesh.adapters.nx.environment import main_environment
+from mesh.adapters.turbo.launch import asking_environment
 from mesh.cache.port import NX, LoopbackPort
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 
@@ -25,7 +26,10 @@ class HeadStart:
     cookie: str
     """What it and all that it starts carry."""
     door: Door
+    turbos_door: Door
     port: LoopbackPort
+    environ: dict[str, str]
+    """What it was started with."""
     process: "subprocess.Popen[bytes] | OSError"
     """It, or why there is none."""
 
@@ -34,14 +38,15 @@ class HeadStart:
 def head_start(
     argv: tuple[str, ...], workspace: Path, environ: Mapping[str, str], stdout: int | None = None
 ) -> Iterator[HeadStart]:
-    """Start `argv` with what any nx under it needs in order to find dte; whatever of it is left at the end is ended."""
-    with Door() as door:
+    """Start `argv` with what any nx or turbo under it needs in order to find dte; whatever of it is left at the end is ended."""
+    with Door() as door, Door() as turbos_door:
         cookie, port = new_cookie(environ), LoopbackPort()
         env = main_environment({**environ, COOKIE_VARIABLE: cookie}, door.path, port.url(NX), port.token)
-        before = signal.signal(signal.SIGTERM, lambda *_: _killed(door, cookie))
+        env |= asking_environment(turbos_door.path)
+        before = signal.signal(signal.SIGTERM, lambda *_: _killed((door, turbos_door), cookie))
         process = start(argv, workspace, env, stdout)
         try:
-            yield HeadStart(cookie, door, port, process)
+            yield HeadStart(cookie, door, turbos_door, port, env, process)
         finally:
             if not isinstance(process, OSError) and process.poll() is None:
                 _end(process, cookie)
@@ -59,12 +64,13 @@ def start(
         return error
 
 
-def _killed(door: Door, cookie: str) -> NoReturn:
+def _killed(doors: tuple[Door, ...], cookie: str) -> NoReturn:
     """Until the mesh itself listens for signals. An exception would be no way out: trio takes one that it did not expect for its own fault."""
     from mesh.exec.ending import kill_everything  # noqa: PLC0415 - as is said above
 
     kill_everything(cookie)
-    door.close()
+    for door in doors:
+        door.close()
     os._exit(128 + signal.SIGTERM)
 
 

@@ -1,12 +1,13 @@
 """Turborepo over a real mesh: a main job and two agents in three clones with three HOMEs, against plain turbo in a fourth."""
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.endtoend.mesh_under_test import dte
+from tests.endtoend.mesh_under_test import Running, dte
 from tests.endtoend.turbo_site import LIMIT_S, QUIET, TurboSite, shown
 from tests.turbo_workspace import Workspace, commit, make_workspace
 
@@ -112,3 +113,66 @@ def test_a_command_that_must_not_be_distributed_runs_plainly_and_says_why(site: 
     main = site.turbo(*COMMAND, "--force")
     assert main.ended(LIMIT_S) == 0
     assert "turbo runs everything on this machine:" in main.err.read_text()
+
+
+def script(site: TurboSite, name: str) -> "tuple[Running, subprocess.CompletedProcess[str]]":
+    """A script of the workspace's, under dte and in another clone alone."""
+    alone = site.clone("alone")
+    plain = subprocess.run(
+        ["npm", "run", name],
+        cwd=alone.path,
+        env=alone.environment(),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    main = site.main("--agent-wait", "60s", "--", "npm", "run", name, **QUIET)
+    agents = [site.agent(each, "--slots", "2") for each in ("a1", "a2")]
+    assert main.ended(LIMIT_S) == plain.returncode
+    assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
+    assert shown(main.out.read_text()) == shown(plain.stdout)
+    assert site.clone("main").files() == alone.files()
+    return main, plain
+
+
+def test_every_turbo_of_a_script_is_distributed(site: TurboSite):
+    main, _ = script(site, "ci")
+    assert main.json["verdict"] == "success"
+    first = {name for name in main.tasks if "/" not in name}
+    assert first == {f"p{number}#build" for number in range(4)}
+    assert set(main.tasks) - first == {f"2/p{number}#{what}" for number in range(4) for what in ("build", "test")}
+    assert {task["where"] for task in main.tasks.values()} <= {"a1", "a2"}
+    assert dte("verify", str(main.ledger)).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_script_that_goes_on_after_a_failure_shows_what_turbo_shows_and_is_red(site: TurboSite):
+    (site.workspace.path / "packages/p0/BROKEN").touch()
+    commit(site.workspace.path)
+    alone = site.clone("alone")
+    main = site.main("--agent-wait", "60s", "--", "npm", "run", "stop", **QUIET)
+    agent = site.agent("a1", "--slots", "2")
+    assert (main.ended(LIMIT_S), agent.ended(LIMIT_S)) == (1, 0)
+    assert alone.turbo("run", "build", "test").returncode == 3
+    assert main.tasks["p0#build"]["status"] == "failure"
+    assert {task["status"] for name, task in main.tasks.items() if name.startswith("2/")} == {"success"}
+
+
+@pytest.mark.slow
+def test_a_turbo_that_starts_elsewhere_is_plain_and_that_is_said(site: TurboSite):
+    main = site.main("--agent-wait", "1s", "--", "npm", "run", "inside", **QUIET)
+    assert main.ended(LIMIT_S) == 0
+    assert "turbo runs everything on this machine: it was started in" in main.err.read_text()
+    assert "lint ok p0" in main.out.read_text()
+    assert main.json["tasks"] == []
+
+
+@pytest.mark.slow
+def test_a_script_that_is_stopped_leaves_no_turbo_behind(site: TurboSite):
+    site.agent("a1")
+    main = site.main("--agent-wait", "60s", "--", "npm", "run", "ci", **QUIET)
+    main.happens("task-started", 1)
+    main.signal(signal.SIGTERM)
+    assert main.ended(LIMIT_S) == 143
+    site.is_quiet()

@@ -8,7 +8,7 @@ from mesh.adapters.turbo.command import program
 from mesh.adapters.turbo.dry_run import DryRun, DryTask, dry_run
 from mesh.adapters.turbo.environment import agent_environment
 from mesh.adapters.turbo.errors import TurboError
-from mesh.adapters.turbo.plan import TOOL, differing, inputs_from_root, marked
+from mesh.adapters.turbo.plan import TOOL, differing, inputs_from_root, marked, turbo_id
 from mesh.errors import RemoteError
 from mesh.graph import Graph, Task
 from mesh.types import TaskId
@@ -36,10 +36,12 @@ async def compare(workspace: Path, tasks: Iterable[Task], environ: Mapping[str, 
         raise TurboError(f"turbo is not in {workspace}/node_modules; install the workspace's packages before joining")
     about = asked[0].payload  # the same for all tasks of one command
     environment = agent_environment(environ, about["environment"])
-    here = await dry_run(turbo, workspace, environment, run_arguments((task.id for task in asked), about, "--dry=json"))
+    here = await dry_run(
+        turbo, workspace, environment, run_arguments((turbo_id(task) for task in asked), about, "--dry=json")
+    )
     found: dict[TaskId, str] = {}
     for task in asked:
-        ours = here.tasks.get(task.id)
+        ours = here.tasks.get(turbo_id(task))
         if ours is None or ours.hash != task.key:
             found[task.id] = "; ".join(_differences(task, ours, here)) or "something that turbo does not tell of"
     return found
@@ -72,7 +74,7 @@ def _differences(task: Task, ours: DryTask | None, here: DryRun) -> Iterator[str
     if external != (here.external, ours.external):
         yield "the packages that the lock file names"
     if version == here.version and ours.dependencies:
-        behind = [dep for dep in task.deps if dep in here.tasks]
+        behind = [dep for dep in ours.dependencies if dep in here.tasks and here.tasks[dep].exists]
         yield f"or what it depends on: {', '.join(behind[:3])}" if behind else "or its definition"
 
 

@@ -81,16 +81,20 @@ class TurboPlan:
             return ()
         return tuple(task.id for task in self.dry.tasks.values() if task.local and task.cache and task.exists)
 
-    def to_graph(self, at_hand: Iterable[str] = ()) -> Graph:
-        """The mesh's view. `at_hand` are tasks whose result the main job has already, or can get."""
+    def to_graph(self, at_hand: Iterable[str] = (), prefix: str = "") -> Graph:
+        """The mesh's view. `at_hand` are tasks whose result the main job has already, or can get; `prefix` keeps apart the tasks of several
+        turbo commands in one run.
+        """
         present = dict.fromkeys(at_hand)
-        return Graph.of(self._task(task, main=task.id in self.kept or task.id in present) for task in _real(self.dry))
+        return Graph.of(
+            self._task(task, prefix, main=task.id in self.kept or task.id in present) for task in _real(self.dry)
+        )
 
-    def _task(self, task: DryTask, *, main: bool) -> Task:
+    def _task(self, task: DryTask, prefix: str, *, main: bool) -> Task:
         return Task(
-            id=TaskId(task.id),
+            id=TaskId(prefix + task.id),
             tool=TOOL,
-            deps=tuple(TaskId(dep) for dep in _contracted(task, self.dry.tasks)),
+            deps=tuple(TaskId(prefix + dep) for dep in _contracted(task, self.dry.tasks)),
             key=task.hash,
             cache=task.cache,
             outputs=tuple(_from_root(task.directory, output) for output in task.outputs),
@@ -99,6 +103,7 @@ class TurboPlan:
             secret_env=(environment.SIGNATURE_KEY,) if self.signed else (),
             description=f"turbo run {task.id}",
             payload={
+                "id": task.id,
                 "turbo": self.dry.version,
                 "passed": list(self.passed),
                 "flags": list(self.flags),
@@ -109,6 +114,11 @@ class TurboPlan:
                 "log": task.log,
             },
         )
+
+
+def turbo_id(task: Task) -> str:
+    """What turbo calls `task`."""
+    return str(task.payload["id"])
 
 
 async def plan(command: TurboCommand, workspace: Path, environ: Mapping[str, str]) -> TurboPlan:

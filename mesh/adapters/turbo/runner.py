@@ -19,6 +19,7 @@ from mesh.adapters.turbo.command import program
 from mesh.adapters.turbo.drift import compare, run_arguments
 from mesh.adapters.turbo.environment import worker_environment
 from mesh.adapters.turbo.errors import DriftError, NotKeptError, RestoreError, TurboError
+from mesh.adapters.turbo.plan import turbo_id
 from mesh.adapters.turbo.session import Loopback, Visit
 from mesh.exec.process import Exited, Spec, run
 from mesh.graph import Task
@@ -50,11 +51,11 @@ class TurboRunner:
         """Run `task`. Raises `DriftError` where this is not the checkout it was planned in, `NotKeptError` where it succeeded in vain,
         `RestoreError` where turbo ran others' tasks too, `TurboError` where it is not here: none of these says anything about the task.
         """
-        await self._bring_in(log)
+        await self._bring_in(task, log)
         self._pending.pop(task.id, None)
         visit = self._loopback.artifacts.open((task.key,))
         try:
-            exited = await run(self._spec(task, (task.id,), visit, _LIVE), log)
+            exited = await run(self._spec([task], visit, _LIVE, task.timeout_ms), log)
         finally:
             await visit.aclose()
         if exited.timed_out or exited.exit_code != 0:
@@ -75,20 +76,20 @@ class TurboRunner:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(lambda: shutil.rmtree(self._private, ignore_errors=True))
 
-    async def _bring_in(self, log: LogSink) -> None:
-        """Restore everything that has been delivered and is not here yet, in one go."""
+    async def _bring_in(self, task: Task, log: LogSink) -> None:
+        """Restore everything of the same turbo command that has been delivered and is not here yet, in one go."""
         async with self._restoring:
-            tasks = [*self._pending.values()]
+            tasks = [other for other in self._pending.values() if _command(other) == _command(task)]
             if not tasks:
                 return
             visit = self._loopback.artifacts.open(())
             said: list[bytes] = []
             try:
-                exited = await run(self._spec(tasks[0], [task.id for task in tasks], visit, _QUIET), said.append)
+                exited = await run(self._spec(tasks, visit, _QUIET), said.append)
             finally:
                 await visit.aclose()
-            for task in tasks:
-                self._pending.pop(task.id, None)
+            for other in tasks:
+                self._pending.pop(other.id, None)
             if exited.exit_code != 0 or visit.missed:
                 for line in said:
                     log(line)
@@ -96,20 +97,19 @@ class TurboRunner:
                     f"turbo could not bring in the results of {_told(tasks, visit)}, and ran tasks again"
                 )
 
-    def _spec(
-        self, task: Task, ids: "list[TaskId] | tuple[TaskId, ...]", visit: Visit, options: tuple[str, ...]
-    ) -> Spec:
+    def _spec(self, tasks: list[Task], visit: Visit, options: tuple[str, ...], timeout_ms: int = 0) -> Spec:
         turbo = program(self._workspace, self._environment)
         if turbo is None:
             raise TurboError(f"turbo is not in {self._workspace}/node_modules; install the workspace's packages there")
+        task = tasks[0]
         url = f"{self._loopback.url}/{visit.name}"
         return Spec(
-            argv=(str(turbo), *run_arguments(ids, task.payload, *options)),
+            argv=(str(turbo), *run_arguments(map(turbo_id, tasks), task.payload, *options)),
             cwd=self._workspace,
             env=worker_environment(
                 self._environment, task.payload["environment"], self._private, url, self._loopback.token
             ),
-            timeout_ms=task.timeout_ms if len(ids) == 1 else 0,
+            timeout_ms=timeout_ms,
         )
 
     def _failure(self, task: Task, exited: Exited, visit: Visit) -> Outcome:
@@ -143,6 +143,11 @@ class TurboRunner:
         if visit.strays:
             raise DriftError(task.id, "what turbo found in the workspace when it started")
         raise NotKeptError(task.id, "turbo put nothing into the cache; was it told to stop?")
+
+
+def _command(task: Task) -> tuple[object, ...]:
+    """What makes two tasks those of one turbo command: their hashes hold only under it."""
+    return task.payload["passed"], task.payload["flags"], task.payload["environment"]
 
 
 def _told(tasks: list[Task], visit: Visit) -> str:

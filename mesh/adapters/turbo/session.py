@@ -8,7 +8,7 @@ ended; until then nobody else's work may depend on knowing, so that a task which
 """
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import psutil
 import trio
 
 from mesh.adapters.base import LogSink, Outcome
-from mesh.adapters.turbo.plan import TurboPlan
+from mesh.adapters.turbo.plan import TurboPlan, turbo_id
 from mesh.errors import CorruptError, StorageError
 from mesh.graph import Graph, Task
 from mesh.types import Blob, TaskId, UnixMs
@@ -97,11 +97,11 @@ class Loopback:
 class TurboSession:
     """One turbo command of the main job. `graph` is what the mesh is to do; start the command with `url` as its cache."""
 
-    def __init__(self, plan: TurboPlan, loopback: Loopback, visit: Visit, upstream: Iterable[str]) -> None:
+    def __init__(self, plan: TurboPlan, loopback: Loopback, visit: Visit, upstream: Iterable[str], prefix: str) -> None:
         self.plan: Final = plan
         self.upstream: Final = tuple(upstream)
         """Tasks whose result is in the user's own cache."""
-        self.graph: Final[Graph] = plan.to_graph((*plan.local(), *self.upstream))
+        self.graph: Final[Graph] = plan.to_graph((*plan.local(), *self.upstream), prefix)
         self.url: Final = f"{loopback.url}/{visit.name}"
         self.failed: Final[dict[TaskId, None]] = {}
         """Tasks that failed on an agent, and which turbo has been left to run itself."""
@@ -115,12 +115,14 @@ class TurboSession:
         self.exit_code = 0
         self._began_ns = time.time_ns()
         for task in self.graph.tasks.values():
-            if task.id not in plan.kept:
+            if turbo_id(task) not in plan.kept:
                 visit.hold(task.key)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, nursery: trio.Nursery, plan: TurboPlan, loopback: Loopback) -> "AsyncIterator[TurboSession]":
+    async def open(
+        cls, nursery: trio.Nursery, plan: TurboPlan, loopback: Loopback, prefix: str = ""
+    ) -> "AsyncIterator[TurboSession]":
         """A session for as long as the command runs. `nursery` holds what gives results to the user's own cache, which has some time at the end."""
         tasks = [task for task in plan.dry.tasks.values() if task.exists and task.cache]
         visit = loopback.artifacts.open((task.hash for task in tasks), plan.remote)
@@ -128,7 +130,7 @@ class TurboSession:
             absent = [task for task in tasks if task.id not in plan.local()]
             have = dict.fromkeys(await visit.have(task.hash for task in absent))
             nursery.start_soon(visit.push)
-            yield cls(plan, loopback, visit, [task.id for task in absent if task.hash in have])
+            yield cls(plan, loopback, visit, [task.id for task in absent if task.hash in have], prefix)
             visit.finish()
             with trio.move_on_after(FLUSH_MS / 1_000):
                 await visit.wait_pushed()
@@ -159,6 +161,15 @@ class TurboSession:
     def ran_all_the_same(self, workspace: Path) -> tuple[TaskId, ...]:
         """Tasks that turbo ran here behind one that had failed, as it does with `--continue`."""
         return tuple(task for task in self.skipped if self.has_run(task, workspace))
+
+    def afterwards(self, workspace: Path) -> Iterator[str]:
+        """What a person should know when the command has ended."""
+        for task in self.recovered():
+            yield f"{task} failed on an agent and passed on the main job: it is flaky, or the machines differ"
+        for task in self.not_taken():
+            yield f"{task} was done by an agent, and turbo did it again: do both have the same signature key?"
+        if went_on := self.ran_all_the_same(workspace):
+            yield f"turbo --continue: {', '.join(went_on)} ran on the main job, behind a failure; counted as skipped"
 
     def has_run(self, task_id: TaskId, workspace: Path) -> bool:
         """Whether turbo has put its result, or written its log, since this session began."""
@@ -226,9 +237,9 @@ class MainTurboRunner:
     async def _at_hand(self, task: Task) -> Blob | None:
         """A result that this machine need only take: from turbo's own cache here, or the user's elsewhere."""
         plan, folder = self._session.plan, self._session.plan.cache_dir
-        if task.id in self._session.upstream:
+        if turbo_id(task) in self._session.upstream:
             return await self._session.visit.fetch(task.key)
-        if folder is None or task.id not in plan.local():
+        if folder is None or turbo_id(task) not in plan.local():
             return None
         try:
             about = Reader(canonical.decode((folder / f"{task.key}-meta.json").read_bytes()), "meta")
@@ -268,7 +279,7 @@ class MainTurboRunner:
         return all(
             session.artifacts.stored(task.key) is not None
             or session.visit.put(task.key) is not None
-            or task.id in local
+            or turbo_id(task) in local
             for task in named
         )
 
