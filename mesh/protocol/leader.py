@@ -16,6 +16,7 @@ from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.protocol import news
 from mesh.protocol.brake import Brake
+from mesh.protocol.bulletin import Bulletin
 from mesh.protocol.doubts import Doubt, Doubts
 from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
 from mesh.protocol.events import Delivered, Heard, Undelivered
@@ -63,9 +64,7 @@ class Leader:
     stalls: Stalls = field(default_factory=Stalls)
     graphs: list[Blob] = field(default_factory=list)
     seq: Seq = Seq(0)
-    records: list[Record] = field(default_factory=list)
-    """All records ever made, in order; each agent has been sent a prefix of them."""
-    sent: dict[NodeId, int] = field(default_factory=dict)
+    bulletin: Bulletin = field(default_factory=Bulletin)
     refused: dict[NodeId, str] = field(default_factory=dict)
     undelivered: dict[TaskId, int] = field(default_factory=dict)
     """What is on its way to the main job, and of which attempt it is."""
@@ -115,8 +114,8 @@ class Leader:
 
     def linked(self, node: NodeId) -> None:
         """A new link stands. What went over the last one may be lost: records are told anew before the first award."""
-        if node in self.sent:
-            self.sent[node] = 0
+        if node in self.bulletin.agents:
+            self.bulletin.begin(node)
 
     def joined(self, peer: Peer, chain: tuple[bytes, ...], now: Instant) -> list[Effect]:
         """A node has introduced itself as an agent, for the first time or again."""
@@ -136,16 +135,18 @@ class Leader:
             self.recorder.join(node, hello.name, chain, now)
             effects.append(Tell(news.AgentJoined(node, hello.name, hello.slots)))
         # Over a new link everything is told again: what was under way when the last one broke may be lost.
-        self.sent.setdefault(node, 0)
-        effects += [Send(node, self.announce()), *self._tell_records(node)]
+        if node not in self.bulletin.agents:
+            self.bulletin.begin(node)
+        effects.append(Send(node, self.announce()))
         for task in self.market.agents[node].jobs:
             state = self.market.tasks[task]
+            effects += self._tell_needed(node, state)
             effects.append(Send(node, Award(self.epoch, self._next_seq(), task, state.attempt)))
         return [*effects, *self.clear(now)]
 
     def lost(self, node: NodeId, reason: str, now: Instant, *, lost: bool) -> list[Effect]:
         """An agent is gone, by death or by goodbye; what it had is to be run elsewhere."""
-        self.sent.pop(node, None)
+        self.bulletin.leave(node)
         agent = self.market.agents.get(node)
         if agent is None:
             return []
@@ -224,7 +225,7 @@ class Leader:
         if agent.node == self.me and not self.main_worked:
             self.main_worked = True
             effects.append(Tell(news.AgentJoined(self.me, agent.name, agent.slots)))
-        effects += self._tell_records(agent.node)
+        effects += self._tell_needed(agent.node, state)
         effects.append(Send(agent.node, Award(self.epoch, seq, task, state.attempt)))
         effects.append(Tell(news.TaskAwarded(task, agent.node, agent.name, state.attempt, self.epoch, seq)))
         return effects
@@ -233,13 +234,14 @@ class Leader:
         self.seq = Seq(self.seq + 1)
         return self.seq
 
+    def _tell_needed(self, node: NodeId, state: TaskState) -> list[Effect]:
+        """What this agent has not been told of what the task needs: it rides before the award."""
+        self.bulletin.need(node, state.task.deps, lambda task: self.market.tasks[task].task.deps)
+        return self._tell_records(node)
+
     def _tell_records(self, node: NodeId) -> list[Effect]:
-        """What this agent has not been told: it rides before the award that may need it."""
-        start = self.sent.get(node, 0)
-        if start == len(self.records):
-            return []
-        self.sent[node] = len(self.records)
-        return [Send(node, Records(self.epoch, tuple(self.records[start:])))]
+        records = self.bulletin.take(node)
+        return [Send(node, Records(self.epoch, records))] if records else []
 
     def started(self, node: NodeId, message: Started, now: Instant) -> list[Effect]:
         """A task's process runs."""
@@ -342,7 +344,8 @@ class Leader:
         if not self._was_asked_for(state, completion, node):
             raise RemoteError("unexpected", f"a result of {completion.task} that no award has asked for")
         if state.phase is Phase.DONE:
-            # It has been decided already; the records tell the agent so.
+            # It has been decided already; the record tells the agent so.
+            self.bulletin.acknowledge(node, state.task.id)
             return self._tell_records(node)
         if (node, completion.attempt) in state.failed:
             return [*self._failed_once(state, completion, node, now), *self.clear(now)]
@@ -421,7 +424,9 @@ class Leader:
         index = self.recorder.append(envelope, now)
         task = state.task.id
         record = Record(task, done.status, done.key, done.outputs, holders)
-        self.records.append(record)
+        self.bulletin.record(record)
+        for holder in holders:
+            self.bulletin.acknowledge(holder, task)
         ready = self.market.done(state, record, now)
         # What a skipped or cancelled task stops has been found together with it.
         downstream = self.market.downstream(task) if state.stops and done.status == "failure" else []
@@ -525,19 +530,23 @@ class Leader:
             effects.append(Tell(news.Notice(f"{event.task} was run again on the main job: {event.made_here}")))
         elif record is not None and record.outputs is not None and self.me not in record.holders:
             state.record = Record(record.task, record.status, record.key, record.outputs, (*record.holders, self.me))
-            self.records.append(state.record)
-        self._settle(state)
-        return [*effects, Tell(news.TaskDelivered(event.task)), *self.clear(now)]
+            self.bulletin.record(state.record)
+        effects.append(Tell(news.TaskDelivered(event.task)))
+        opens = self._settle(state)
+        return [*effects, *(self.clear(now) if opens else self._end_if_done(now))]
 
-    def _settle(self, state: TaskState) -> None:
-        """Its outputs are in the main job's workspace, and so are those of all before it."""
+    def _settle(self, state: TaskState) -> bool:
+        """Its outputs are in the main job's workspace, and so are those of all before it. Whether a task that is ready waited for that."""
+        opens = False
         stack = [state]
         while stack:
             one = stack.pop()
             if one.task.id in self.delivered and all(self.market.tasks[dep].settled for dep in one.task.deps):
                 one.settled = True
-                waiting = (self.market.tasks[other] for other in self.market.dependents[one.task.id])
+                waiting = [self.market.tasks[other] for other in self.market.dependents[one.task.id]]
+                opens = opens or any(other.phase is Phase.READY for other in waiting)
                 stack += [other for other in waiting if other.task.id in self.delivered and not other.settled]
+        return opens
 
     def not_brought(self, event: Undelivered, now: Instant) -> list[Effect]:
         """They could not be brought."""
@@ -588,7 +597,7 @@ class Leader:
         self.verdict = verdict
         self.recorder.verdict(verdict, _EXIT_CODES[verdict], now)
         effects = self.recorder.sign()
-        for node in [*self.sent, *self.refused]:
+        for node in [*self.bulletin.agents, *self.refused]:
             effects.append(Send(node, Ended(self.epoch, verdict)))
         return [*effects, Tell(news.RunEnded(verdict)), End(verdict, reason)]
 

@@ -174,9 +174,8 @@ def test_over_a_new_link_an_agent_is_told_everything_again_with_the_awards_it_ha
     run.link("a1")
     again = run.sent("a1")[before:]
     assert [message.graphs for message in again if isinstance(message, msg.Announce)] != []
-    # Twice: as it was recorded, and then with the main job as another holder.
     told = [record.task for message in again if isinstance(message, msg.Records) for record in message.records]
-    assert told == ["build", "build"]
+    assert told == ["build"]
     assert [(one.task, one.attempt) for one in again if isinstance(one, msg.Award)] == [("test", 1)]
 
 

@@ -1,0 +1,71 @@
+"""What each agent is told of the records: those that its awards need, and those of its own results; what others need is not its affair.
+
+An agent that knows of a task knows of all before it. So what one more award needs is found by a walk that ends at what is known, and a run costs no
+message for each pair of an agent and a task.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from mesh.types import NodeId, TaskId
+from mesh.wire.messages import Record
+
+Deps = Callable[[TaskId], Iterable[TaskId]]
+
+
+@dataclass(slots=True)
+class Bulletin:
+    """All records, and who knows which."""
+
+    latest: dict[TaskId, Record] = field(default_factory=dict)
+    """Of a task that is being run again, the one before: it says what is missing."""
+    _known: dict[NodeId, dict[TaskId, None]] = field(default_factory=dict)
+    _due: dict[NodeId, dict[TaskId, None]] = field(default_factory=dict)
+    """What is to be told before the next award."""
+
+    @property
+    def agents(self) -> list[NodeId]:
+        """Those that are told anything."""
+        return list(self._known)
+
+    def begin(self, agent: NodeId) -> None:
+        """A newcomer, or one with a new link: what went over the last one may be lost, so it knows nothing."""
+        self._known[agent] = {}
+        self._due[agent] = {}
+
+    def leave(self, agent: NodeId) -> None:
+        """It is gone."""
+        self._known.pop(agent, None)
+        self._due.pop(agent, None)
+
+    def record(self, record: Record) -> None:
+        """A record is new, or has changed: whoever knew of the task is told."""
+        self.latest[record.task] = record
+        for agent, known in self._known.items():
+            if record.task in known:
+                self._due[agent][record.task] = None
+
+    def acknowledge(self, agent: NodeId, task: TaskId) -> None:
+        """`agent` has sent a result of `task`, and is to be told that it need not keep it."""
+        if agent in self._due:
+            self._due[agent][task] = None
+
+    def need(self, agent: NodeId, deps: Iterable[TaskId], deps_of: Deps) -> None:
+        """A task with these `deps` is awarded to `agent`."""
+        if agent not in self._known:
+            return
+        known, due = self._known[agent], self._due[agent]
+        stack = list(deps)
+        while stack:
+            task = stack.pop()
+            if task not in known:
+                known[task] = due[task] = None
+                stack.extend(deps_of(task))
+
+    def take(self, agent: NodeId) -> tuple[Record, ...]:
+        """What is to be told now."""
+        due = self._due.get(agent)
+        if not due:
+            return ()
+        self._due[agent] = {}
+        return tuple(self.latest[task] for task in due if task in self.latest)
