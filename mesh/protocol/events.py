@@ -44,6 +44,8 @@ class GraphPlanned:
 
     blob: Blob
     graph: Graph
+    bail: str = ""
+    """Why nothing more of it is to be started once a task of it has failed, for a person; "": all is tried."""
 
 
 @dataclass(frozen=True, slots=True)

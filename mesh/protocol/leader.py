@@ -59,7 +59,7 @@ class Leader:
     workspace: str
     market: Market
     recorder: Recorder
-    brake: Brake = field(default_factory=Brake)
+    brakes: list[Brake] = field(default_factory=list)
     doubts: Doubts = field(default_factory=Doubts)
     stalls: Stalls = field(default_factory=Stalls)
     graphs: list[Blob] = field(default_factory=list)
@@ -191,8 +191,9 @@ class Leader:
             self.told_alone = True
             wait_s = self.market.wait_ms / 1000
             effects.append(Tell(news.Notice(f"no agent came within {wait_s:g} s: the main job works alone")))
-        if self.brake.pulled:
-            effects += self._hold_back(now)
+        for brake in self.brakes:
+            if brake.pulled:
+                effects += self._hold_back(brake, now)
         for state, agent in self.market.clear(now):
             effects += self._award(state, agent)
         for state in self.market.take_back(now):
@@ -206,17 +207,19 @@ class Leader:
             effects += self._decide(state, "failure", f"no agent that can run it has come ({needs})", now)
         return [*effects, *self._end_if_done(now)]
 
-    def _hold_back(self, now: Instant) -> list[Effect]:
+    def _hold_back(self, brake: Brake, now: Instant) -> list[Effect]:
         """Enough has failed: what has not started is not started any more, and what runs is ended where that is wanted."""
         effects: list[Effect] = []
         for doubt in self.doubts.settle_all():
             effects += self._count(doubt, now)
         for state in self.market.tasks.values():
+            if not brake.holds(state.task.id):
+                continue
             if state.phase is not Phase.RUNNING:
-                effects += self._decide(state, "skipped", f"not started: {self.brake.reason}", now)
-            elif self.brake.kill:
-                effects += self._decide(state, "cancelled", f"ended while it ran: {self.brake.reason}", now)
-        return [*(Tell(news.Notice(text)) for text in self.brake.notices()), *effects]
+                effects += self._decide(state, "skipped", f"not started: {brake.reason}", now)
+            elif brake.kill:
+                effects += self._decide(state, "cancelled", f"ended while it ran: {brake.reason}", now)
+        return [*(Tell(news.Notice(text)) for text in brake.notices()), *effects]
 
     def _award(self, state: TaskState, agent: Agent) -> list[Effect]:
         task = state.task.id
@@ -372,7 +375,11 @@ class Leader:
         return [*effects, *self.clear(now)]
 
     def _tries_again(self, state: TaskState) -> bool:
-        return len(state.failed) < state.task.retries and not self.brake.pulled
+        return len(state.failed) < state.task.retries and not self._is_held(state)
+
+    def _is_held(self, state: TaskState) -> bool:
+        """Whether nothing more of what it belongs to is to be started."""
+        return any(brake.pulled and brake.holds(state.task.id) for brake in self.brakes)
 
     def _was_asked_for(self, state: TaskState, done: Completion, node: NodeId) -> bool:
         """Whether it is about what was awarded: whatever an agent says, the ledger stays one that verifies."""
@@ -431,7 +438,7 @@ class Leader:
         # What a skipped or cancelled task stops has been found together with it.
         downstream = self.market.downstream(task) if state.stops and done.status == "failure" else []
         if done.status == "failure" and state.stops:
-            self.brake.failed(task)
+            self._count_failure(task)
         self.undelivered[task] = done.attempt
         self.delivered.pop(task, None)
         effects: list[Effect] = [
@@ -444,6 +451,10 @@ class Leader:
         for other in downstream:
             effects += self._decide(self.market.tasks[other], "skipped", f"{task} did not succeed", now)
         return effects
+
+    def _count_failure(self, task: TaskId) -> None:
+        for brake in self.brakes:
+            brake.failed(task)
 
     def _where(self, done: Completion, holders: tuple[NodeId, ...]) -> str:
         """Whom people are told to have run it; "" for nobody."""
@@ -467,7 +478,7 @@ class Leader:
         """Whether this failure may be the agent's own: it has completed nothing yet, nobody else has failed at the task, and somebody else can try."""
         agent = self.market.agents[node]
         # Who works in the main job's own workspace has nothing of its own that could be broken.
-        if node == self.me or agent.shares_main or self.brake.pulled or not self.doubts.may_doubt(node, failed):
+        if node == self.me or agent.shares_main or self._is_held(state) or not self.doubts.may_doubt(node, failed):
             return False
         if state.attempts >= ATTEMPTS_MAX or any(other != node for other, _ in state.failed):
             return False

@@ -134,7 +134,7 @@ class Node:
             config.workspace,
             market,
             recorder,
-            brake,
+            [brake],
             stalls=Stalls(config.stall_after_ms),
         )
 
@@ -180,7 +180,9 @@ class Node:
             case ev.LinkDown(peer, _):
                 self.membership.link_down(peer, now)
                 return []
-            case ev.GraphPlanned(blob, graph):
+            case ev.GraphPlanned(blob, graph, bail):
+                if bail and self.leader is not None:
+                    self.leader.brakes.append(Brake(1, graph=graph.tasks, order=bail))
                 self._checking[blob.digest] = graph
                 self._graphs[blob.digest] = blob
                 return [fx.Check(blob.digest, graph)]

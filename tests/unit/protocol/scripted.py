@@ -133,9 +133,9 @@ class Main(Scripted):
         if close:
             self.step(ev.GraphsClosed())
 
-    def plan(self, *tasks):
+    def plan(self, *tasks, bail=""):
         graph = graph_of(*tasks)
-        return self.step(ev.GraphPlanned(blob_of(graph.encode().decode()), graph))
+        return self.step(ev.GraphPlanned(blob_of(graph.encode().decode()), graph, bail))
 
     def answer(self, effect):
         if isinstance(effect, fx.Check):

@@ -1,6 +1,7 @@
 """`--fail-after`: what a real main job does when enough tasks have failed, told by scripted agents."""
 
 from mesh.ledger import verify
+from mesh.protocol import events as ev
 from mesh.protocol import news
 from mesh.types import TaskId
 from mesh.wire import messages as msg
@@ -94,3 +95,17 @@ def test_a_task_that_was_running_on_a_lost_agent_is_not_started_again():
     run.say("a1", msg.Leave("stopped"))
     assert run.ended == {"first": "success", "bad": "failure", "slow": "skipped"}
     assert run.end.verdict == "failure"
+
+
+def test_a_graph_may_end_with_its_first_failure_and_no_other_with_it():
+    run = Main("other", close=False)
+    run.plan("bad", "slow", task("behind", "slow"), "late", bail="nx was told to stop then (--nxBail)")
+    run.step(ev.GraphsClosed())
+    run.agent("a1", slots=3, graphs=2)
+    run.started("a1", "slow")
+    run.finish("a1", "bad", "failure")
+    assert run.ended == {"bad": "failure", "behind": "skipped", "late": "skipped"}
+    assert "--nxBail" in problem_of(run, "late")
+    run.finish("a1", "slow")
+    run.finish("a1", "other")
+    assert run.ended["slow"] == run.ended["other"] == "success"
