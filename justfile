@@ -39,7 +39,7 @@ test *ARGS:
 test-slow *ARGS:
     pytest --numprocesses 3 -m "slow and not matrix" -rs {{ARGS}}
 
-# Each supported nx and turbo against the plain tool
+# Each supported nx and turbo against the plain tool; all of one version share their clones, and so a process
 matrix *ARGS:
     pytest --numprocesses 3 --dist loadgroup -m matrix -rs {{ARGS}}
 

@@ -39,11 +39,16 @@ const tasks = {
   env() { console.log(JSON.stringify(process.env)); },
   generate() { write(path.join(home, 'generated/code.js'), `// made for ${name}`); console.log('generated'); },
   use() { console.log(`uses ${read('generated/code.js')}`); write(path.join(home, 'used.txt'), read('generated/code.js')); },
-  serve() { require('http').createServer((_, answer) => answer.end('hi')).listen(Number(process.argv[4])); console.log('up'); },
+  slow() { setTimeout(() => console.log('slow ok'), 3000); },
+  serve() {
+    if (process.env.TRIES) setTimeout(() => process.exit(0), 50 * process.env.TRIES);
+    require('http').createServer((_, answer) => answer.end('hi')).listen(Number(process.argv[4]));
+    console.log('up');
+  },
   e2e() {
     const ask = (left) => require('http').get({ port: Number(process.argv[4]), host: '127.0.0.1' }, () => console.log('e2e ok') || process.exit(0))
       .on('error', () => left ? setTimeout(ask, 50, left - 1) : process.exit(5));
-    ask(200);
+    ask(Number(process.env.TRIES ?? 200));
   },
 };
 tasks[what]();
@@ -70,6 +75,7 @@ _NX_JSON = {
         },
         "lint": {"cache": True, "inputs": ["default"]},
         "sleep": {"cache": True},
+        "slow": {"cache": True},
         "env": {"cache": True},
         "use": {
             "cache": True,
@@ -82,6 +88,7 @@ _NX_JSON = {
         "e2e": {"cache": True, "dependsOn": ["build", "serve"]},
         "wide": {"cache": True, "dependsOn": ["build"], "outputs": ["{projectRoot}"]},
         "deploy": {"cache": False, "dependsOn": ["build"]},
+        "late": {"cache": True, "dependsOn": ["slow"]},
         "alone": {"cache": True, "parallelism": False},
     },
 }
@@ -90,8 +97,9 @@ _NX_JSON = {
 class Workspace:
     """One checkout, with a HOME of its own: nx keeps its cache there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, version: str = NX_VERSION) -> None:
         self.path = path
+        self.version = version
         self.home = path.with_name(f"{path.name}-home")
         self.home.mkdir(exist_ok=True)
 
@@ -128,19 +136,30 @@ class Workspace:
         for entry in self.path.iterdir():
             if entry.name not in ("node_modules", ".nx", "coverage"):
                 (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, path / entry.name)
-        _link_modules(path)
-        return Workspace(path)
+        _link_modules(path, self.version)
+        return Workspace(path, self.version)
+
+    def reset(self, branch: str) -> None:
+        """As after a fresh checkout of `branch` and an install, with nothing left of earlier runs."""
+        for command in (["checkout", "-qf", branch], ["clean", "-ffdxq", "-e", "node_modules"]):
+            subprocess.run(["git", *command], cwd=self.path, check=True, stdin=subprocess.DEVNULL)
+        shutil.rmtree(self.home)
+        self.home.mkdir()
 
 
 def make_workspace(
-    path: Path, projects: int = 12, targets: tuple[str, ...] = ("build", "test", "lint"), port: int = 0
+    path: Path,
+    projects: int = 12,
+    targets: tuple[str, ...] = ("build", "test", "lint"),
+    port: int = 0,
+    version: str = NX_VERSION,
 ) -> Workspace:
     """A workspace of `projects` npm packages; package `pN` depends on `p((N-1)//2)`. Fails the test where nx cannot be installed."""
     (path / "tools").mkdir(parents=True)
     (path / "tools/task.js").write_text(_TOOL)
     _write_json(
         path / "package.json",
-        {"name": "ws", "private": True, "workspaces": ["packages/*"], "devDependencies": {"nx": NX_VERSION}},
+        {"name": "ws", "private": True, "workspaces": ["packages/*"], "devDependencies": {"nx": version}},
     )
     _write_json(path / "nx.json", _NX_JSON)
     (path / ".gitignore").write_text("node_modules\ndist\ncoverage\ngenerated\nused.txt\n.nx\n")
@@ -153,46 +172,54 @@ def make_workspace(
         _write_json(home / "package.json", {"name": name, "version": "0.0.0", "private": True, "dependencies": depends})
         commands = {target: {"command": f"node tools/task.js {_doing(target)} {name} {port}"} for target in targets}
         _write_json(home / "project.json", {"name": name, "targets": commands})
-    _link_modules(path)
+    _link_modules(path, version)
     for command in (
         ["init", "-q", "-b", "main"],
         ["add", "-A"],
         ["-c", "user.email=a@b.c", "-c", "user.name=n", "commit", "-qm", "all"],
     ):
         subprocess.run(["git", *command], cwd=path, check=True, stdin=subprocess.DEVNULL)
-    return Workspace(path)
+    return Workspace(path, version)
 
 
 def _doing(target: str) -> str:
-    return {"wide": "build", "deploy": "lint", "alone": "lint"}.get(target, target)
+    return {"wide": "build", "deploy": "lint", "alone": "lint", "late": "lint"}.get(target, target)
 
 
 def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2))
 
 
-def _link_modules(path: Path) -> None:
+def latest_version() -> str:
+    """What npm installs as `nx` today."""
+    told = subprocess.run(["npm", "view", "nx", "version"], capture_output=True, text=True, timeout=60, check=False)
+    if told.returncode != 0:
+        pytest.fail(f"npm cannot tell the latest version of nx: {told.stderr[-500:]}")
+    return told.stdout.strip()
+
+
+def _link_modules(path: Path, version: str) -> None:
     """Hard links: a copy of nx is 74 MB."""
-    subprocess.run(["cp", "-al", str(_install() / "node_modules"), str(path / "node_modules")], check=True)
+    subprocess.run(["cp", "-al", str(_install(version) / "node_modules"), str(path / "node_modules")], check=True)
 
 
-def _install() -> Path:
+def _install(version: str) -> Path:
     """Several test processes may need it at once: the first one installs, the others wait."""
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "nx.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _installed()
+        return _installed(version)
 
 
-def _installed() -> Path:
-    folder = CACHE / f"nx-{NX_VERSION}"
+def _installed(version: str) -> Path:
+    folder = CACHE / f"nx-{version}"
     if (folder / "node_modules/nx/package.json").exists():
         return folder
     if shutil.which("npm") is None:
         pytest.fail("these tests need Node and npm on the PATH")
-    staging = CACHE / f"nx-{NX_VERSION}.{os.getpid()}"
+    staging = CACHE / f"nx-{version}.{os.getpid()}"
     staging.mkdir(parents=True)
-    _write_json(staging / "package.json", {"name": "ws", "private": True, "devDependencies": {"nx": NX_VERSION}})
+    _write_json(staging / "package.json", {"name": "ws", "private": True, "devDependencies": {"nx": version}})
     installed = subprocess.run(
         ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"],
         cwd=staging,
@@ -202,7 +229,7 @@ def _installed() -> Path:
     )
     if installed.returncode != 0:
         shutil.rmtree(staging)
-        pytest.fail(f"nx {NX_VERSION} cannot be installed: {installed.stderr[-500:]}")
+        pytest.fail(f"nx {version} cannot be installed: {installed.stderr[-500:]}")
     shutil.rmtree(folder, ignore_errors=True)
     staging.rename(folder)
     return folder

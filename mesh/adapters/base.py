@@ -25,6 +25,8 @@ class Outcome:
     problem: str = ""
     key: str = ""
     """The task's key where it could only be known now; "" otherwise."""
+    log: bytes | None = None
+    """All that it printed, where what the log sink took was but a glimpse of it for those who watch; None where that was all."""
     cached: bool = False
     """The tool did not run it: it found an earlier result."""
 

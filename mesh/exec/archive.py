@@ -76,6 +76,12 @@ def restore(archive: Path, workspace: Path, patterns: Sequence[str]) -> None:
                     _write(path, entry, data)
 
 
+def names(archive: Path) -> tuple[str, ...]:
+    """The paths of all that is in `archive`. Raises `CorruptError` where it is none."""
+    with _contents(archive) as data:
+        return tuple(entry.path for entry in read_entries(data))
+
+
 def _pack_one(workspace: Path, one: Found, pending: bytearray, writer: Writer) -> None:
     path = workspace / one.path
     if one.is_symlink:

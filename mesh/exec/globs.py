@@ -16,6 +16,7 @@ from mesh.errors import UsageError
 ALTERNATIVES_MAX: Final = 1_000
 """How many patterns the braces of one pattern may stand for."""
 
+_SPECIAL: Final = re.compile(r"([\\*?\[\]{},!])")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -50,6 +51,11 @@ class Globs:
     def may_contain(self, directory: str) -> bool:
         """Whether anything below `directory` can match. False says that nobody has to look there."""
         return self._leads_to.fullmatch(directory) is not None and self._excludes.fullmatch(f"{directory}/") is None
+
+
+def literal(path: str) -> str:
+    """The pattern that means `path` itself, whatever characters are in it."""
+    return _SPECIAL.sub(r"\\\1", path)
 
 
 def _any_of(expressions: Iterable[str]) -> re.Pattern[str]:

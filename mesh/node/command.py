@@ -86,7 +86,7 @@ class Command:
             runner.load(graph)
             peer.tools.bind(graph.tasks, MainRunner(runner, session))
             outlet = NxOutlet(session, peer.tools, peer.store, peer.work.restoring, chain)
-            await peer.plan(graph, outlet)
+            await peer.plan(graph, outlet, "nx was told to stop then (--nxBail)" if session.plan.bail else "")
             await peer.shell.until_ended()
 
         async def objected(session: NxSession) -> None:
@@ -160,7 +160,7 @@ class Command:
             peer.tools.bind(graph.tasks, MainTurboRunner(session, peer.settings.workspace))
             leader = peer.shell.node.leader
             assert leader is not None
-            outlet = TurboOutlet(session, lambda: leader.brake.pulled)
+            outlet = TurboOutlet(session, lambda: any(brake.pulled for brake in leader.brakes))
             await peer.plan(graph, outlet)
             env = turbo_environment.main_environment(environ, session.url, loopback.token)
             async with trio.open_nursery() as nursery:

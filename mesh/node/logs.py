@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from mesh.errors import StorageError
 from mesh.store.blobs import BlobStore, BlobWriter
 from mesh.types import Blob, Digest, TaskId
 from mesh.wire.messages import Log
@@ -70,6 +71,7 @@ class Stream:
         self._task = task
         self._attempt = attempt
         self._send = send
+        self._store = store
         self._spool = Spool(store)
         self._unsent = bytearray()
         self._sent = 0
@@ -87,6 +89,15 @@ class Stream:
         self._unsent += data
         if len(self._unsent) >= PIECE_MAX_BYTES:
             self.flush()
+
+    def conclude(self, whole: bytes) -> None:
+        """What has been written was for those who watch: `whole` is what counts."""
+        self._spool.abort()
+        self._spool = Spool(self._store)
+        try:
+            self._spool.write(whole)
+        except StorageError as error:
+            self.problem = error
 
     def flush(self) -> None:
         """Send what has come in."""

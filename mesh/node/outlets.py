@@ -6,7 +6,6 @@ from typing import Final, Protocol
 
 import trio
 
-from mesh.adapters.base import LogSink
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.session import Delivery, NxSession
 from mesh.adapters.nx.session import Status as NxStatus
@@ -63,14 +62,22 @@ class NxOutlet:
             archive=effect.outputs if restores else None,
         )
         try:
-            await self._session.deliver(delivery)
+            await self._deliver(delivery, task)
         except RestoreError:
             try:
-                await self._session.deliver(delivery)
+                await self._deliver(delivery, task)
             except RestoreError as error:
                 await self.instead(effect, task, str(error))
         if effect.status == "success" and effect.outputs is not None and effect.key and task.cache:
             self._chain.publish(effect.key, effect.outputs)
+
+    async def _deliver(self, delivery: Delivery, task: Task) -> None:
+        if delivery.archive is None:
+            await self._session.deliver(delivery)
+            return
+        runner = await self._tools.nx()
+        async with runner.ground.restoring(task):  # no task that runs here writes there meanwhile
+            await self._session.deliver(delivery)
 
     async def instead(self, effect: fx.Deliver, task: Task, reason: str) -> None:
         """Run it here, in nx's own workspace, and show that. A task that failed stays failed: only its log is missing then."""
@@ -79,23 +86,23 @@ class NxOutlet:
             return
         for dep in task.deps:
             await self._session.wait_delivered(dep)
-        said: list[bytes] = []
-        code = await self._run_here(task, said.append)
-        shown = _delivery(effect, b"".join(said))
+        code, log = await self._run_here(task)
+        shown = _delivery(effect, log)
         await self._session.deliver(replace(shown, status="failure", exit_code=code) if code else shown)
         if code:
             raise NotHereError(f"run again here it failed with exit code {code} ({reason})")
 
-    async def _run_here(self, task: Task, log: LogSink) -> int:
-        """The exit code of `task` in this workspace, where what it leaves is in place whether nx could store it or not."""
+    async def _run_here(self, task: Task) -> tuple[int, bytes]:
+        """The exit code of `task` in this workspace, where what it leaves is in place whether nx could store it or not; and what it prints."""
         runner = await self._tools.nx()
+        said: list[bytes] = []
         try:
-            return (await runner.run(task, log)).exit_code
-        except NotKeptError:
-            return 0
+            outcome = await runner.run(task, said.append)
+        except NotKeptError as error:
+            return 0, b"".join(said) if error.log is None else error.log
         except MeshError as error:
-            log(f"{error}\n".encode())
-            return 1
+            return 1, b"".join([*said, f"{error}\n".encode()])
+        return outcome.exit_code, b"".join(said) if outcome.log is None else outcome.log
 
     def _log(self, effect: fx.Deliver) -> bytes:
         path = self._store.find(effect.log.digest) if effect.log is not None and effect.log.size else None

@@ -408,15 +408,15 @@ class Peer:
 
     # --- what a main job plans -----------------------------------------------------------------------
 
-    async def plan(self, graph: Graph, outlet: Outlet | None = None) -> None:
-        """Take a graph into the run; `outlet` is the tool that wants its results, if there is one."""
+    async def plan(self, graph: Graph, outlet: Outlet | None = None, bail: str = "") -> None:
+        """Take a graph into the run; `outlet` is the tool that wants its results, if there is one, and `bail` why its first failure is its end."""
         if outlet is not None:
             self.deliveries.through(outlet, graph.tasks)
         if not graph.tasks:
             return
         blob = self.store.put(graph.encode())
         self.work.know(graph)
-        self.shell.happen(ev.GraphPlanned(blob, graph))
+        self.shell.happen(ev.GraphPlanned(blob, graph, bail))
 
     # --- peers ---------------------------------------------------------------------------------------
 

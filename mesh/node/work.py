@@ -206,6 +206,8 @@ class Work:
         self._streams[task.id] = stream
         try:
             outcome = await runner.run(task, stream.write)
+            if outcome.log is not None:
+                stream.conclude(outcome.log)
             log = stream.finish()
         except BaseException:
             stream.abort()

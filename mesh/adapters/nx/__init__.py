@@ -2,7 +2,8 @@
 
     main.cjs     preloaded on the main job        ◀── session.py      plan.py  environment.py
     worker.cjs   kept running on each agent       ◀── runner.py       worker.py  ground.py
-    link.cjs     what both of them share          ◀── link.py
+    single.cjs   one task, run by nx
+    link.cjs     what all of them share           ◀── link.py
 
-Both shims reach into modules of nx that are not documented, but have been where they are from nx 21 to 24; docs/guide/nx.md says which.
+The shims reach into modules of nx that are not documented, but have been where they are from nx 20.8 to 24; docs/guide/nx.md says which.
 """

@@ -10,6 +10,7 @@ from mesh.wire import canonical
 
 SHIM: Final = Path(__file__).with_name("main.cjs")
 WORKER: Final = Path(__file__).with_name("worker.cjs")
+SINGLE: Final = Path(__file__).with_name("single.cjs")
 
 _QUIET: Final = {
     "NX_DAEMON": "false",  # a daemon outlives its run, and would be started with our preload

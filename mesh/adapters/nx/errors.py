@@ -27,6 +27,8 @@ class NotKeptError(LocalError):
     def __init__(self, task: TaskId, reason: str) -> None:
         super().__init__(f"{task}: the task succeeded, but its outputs cannot be passed on: {reason}")
         self.task = task
+        self.log: bytes | None = None
+        """As in `Outcome`."""
 
 
 class RestoreError(LocalError):

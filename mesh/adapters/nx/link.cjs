@@ -1,6 +1,6 @@
 'use strict';
 /*
- * What main.cjs and worker.cjs share: JSON lines over a socket to dte, and a way to nx's own modules that holds from nx 21 to 24.
+ * What main.cjs and worker.cjs share: JSON lines over a socket to dte, and a way to nx's own modules that holds from nx 20.8 to 24.
  */
 const path = require('node:path');
 

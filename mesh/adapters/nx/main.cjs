@@ -8,7 +8,8 @@
  *       └────▶ accepted ──▶ results, one by one ──▶ finish ──▶ nx's summary and exit code
  *                               └──▶ connection lost ──▶ an error, so a non-zero exit code
  *
- * One message is answered before the next is sent: `plan` by `accept`, `decline` or `leave`, each `result` by `shown` or `missed`.
+ * One message is answered before the next is sent: `plan` by `accept`, `decline` or `leave`, `accept` by `begun`; `result`, `local` (show what
+ * this machine's own cache has of a task) and `again` (put a task's outputs in place once more) by `shown` or `missed`.
  */
 const crypto = require('node:crypto');
 const Module = require('node:module');
@@ -16,6 +17,7 @@ const net = require('node:net');
 const path = require('node:path');
 const { isMainThread } = require('node:worker_threads');
 const { internals, introduce, link, restore } = require('./link.cjs');
+const { runsSingleTasks } = require('./single.cjs');
 
 const RUNNERS = [
   { file: /[\\/]nx[\\/](?:dist[\\/])?src[\\/]tasks-runner[\\/]default-tasks-runner\.js$/, names: ['default', 'defaultTasksRunner'] },
@@ -58,9 +60,10 @@ async function run(original, nx, tasks, options, context) {
   try {
     const cache = nx.load('tasks-runner/cache').getCache(options);
     conversation = await Conversation.open(address);
-    const answer = await conversation.ask({ do: 'plan', plan: await makePlan(nx, cache, options, context) });
+    const local = await lookUp(nx, cache, options, context);
+    const answer = await conversation.ask({ do: 'plan', plan: makePlan(nx, options, context, local) });
     if (answer.do === 'leave') process.exit(0);
-    if (answer.do === 'accept') return await new Run(nx, cache, options, context).drive(tasks, conversation);
+    if (answer.do === 'accept') return await new Run(nx, cache, options, context).drive(tasks, local.settled, conversation);
     notice(answer.reason);
   } catch (error) {
     if (!(error instanceof Unreachable)) throw error;
@@ -97,12 +100,15 @@ class Run {
     this.statuses = {};
   }
 
-  async drive(tasks, conversation) {
+  async drive(tasks, settled, conversation) {
     const { total, discrete } = threads(this.options, this.context.taskGraph);
     await this.cache.init?.();
     await this.lifeCycle.startCommand?.(total, discrete);
-    let message = await conversation.next();
-    while (message.do !== 'finish') message = await conversation.ask(await this.show(message));
+    for (const id of settled) {
+      if ((await this.showLocal(id)).do !== 'shown') throw new Error(`the result of ${id} has gone from the nx cache of this machine`);
+    }
+    let message = await conversation.ask({ do: 'begun' });
+    while (message.do !== 'finish') message = await conversation.ask(await this.answer(message));
     await this.stopContinuous(tasks);
     const open = tasks.filter((task) => !this.statuses[task.id]).map((task) => task.id);
     if (open.length > 0) throw new Error(`dte ended the run without a result for: ${open.join(', ')}`);
@@ -110,6 +116,16 @@ class Run {
     const { getPerformanceReport } = this.nx.maybe('tasks-runner/life-cycles/performance-life-cycle');
     await this.lifeCycle.endCommand?.(getPerformanceReport?.(tasks.length));
     return this.statuses;
+  }
+
+  answer(message) {
+    if (message.do === 'local') return this.showLocal(message.id);
+    return message.do === 'again' ? this.putBack(message.id) : this.show(message);
+  }
+
+  async putBack(id) {
+    const restored = await restore(this.nx, this.cache, this.context.taskGraph.tasks[id]);
+    return { do: restored?.code === 0 ? 'shown' : 'missed', id };
   }
 
   async show(result) {
@@ -127,17 +143,28 @@ class Run {
       terminalOutput = restored.terminalOutput;
     }
     const status = result.cached ? 'remote-cache' : result.status;
-    await this.tell(task, status, result, terminalOutput, () => this.print(task, status, terminalOutput));
+    await this.tell(task, status, result, terminalOutput);
     return { do: 'shown', id: task.id };
   }
 
-  async tell(task, status, { code, started_ms, ended_ms }, terminalOutput, print) {
+  async showLocal(id) {
+    const task = this.context.taskGraph.tasks[id];
+    const restored = await restore(this.nx, this.cache, task);
+    if (!restored || restored.code !== 0) return { do: 'missed', id };
+    const now = Date.now();
+    const status = restored.remote ? 'remote-cache' : task.outputs.length > 0 ? 'local-cache' : 'local-cache-kept-existing';
+    await this.tell(task, status, { code: 0, started_ms: now, ended_ms: now }, restored.terminalOutput ?? '');
+    return { do: 'shown', id };
+  }
+
+  async tell(task, status, { code, started_ms, ended_ms }, terminalOutput) {
     await this.lifeCycle.scheduleTask?.(task);
     task.startTime = started_ms;
     await this.lifeCycle.startTasks?.([task], { groupId: 0 });
-    print();
+    if (!task.continuous) this.print(task, status, terminalOutput);
     task.endTime = ended_ms;
-    await this.lifeCycle.endTasks?.([{ task, status, code, terminalOutput }], { groupId: 0 });
+    // nx's own runner tells its life cycle no other code, whatever the task's was.
+    await this.lifeCycle.endTasks?.([{ task, status, code: code === 0 ? 0 : 1, terminalOutput }], { groupId: 0 });
     this.statuses[task.id] = status;
   }
 
@@ -175,15 +202,15 @@ class Run {
     const { continuousDependencies } = this.context.taskGraph;
     const needs = (task, id) => edges(continuousDependencies, task.id).includes(id);
     const ran = (task) => (task.continuous ? tasks.some((each) => needs(each, task.id) && ran(each)) : this.statuses[task.id] !== 'skipped');
+    // nx 21 stops them without a word to its life cycle.
+    const told = 'handleContinuousTaskExit' in (this.nx.maybe('tasks-runner/task-orchestrator').TaskOrchestrator?.prototype ?? {});
     for (const task of tasks.filter((each) => each.continuous)) {
-      if (!ran(task)) {
-        this.statuses[task.id] = 'skipped';
-        continue;
-      }
+      this.statuses[task.id] = ran(task) ? 'success' : 'skipped';
+      if (!told || !ran(task)) continue;
       task.hash ??= `dte-${task.id}`;
       introduce(this.nx, task);
       const now = Date.now();
-      await this.tell(task, 'success', { code: 0, started_ms: now, ended_ms: now }, '', () => {});
+      await this.tell(task, 'success', { code: 0, started_ms: now, ended_ms: now }, '');
     }
   }
 }
@@ -234,15 +261,74 @@ class Conversation {
   }
 }
 
-async function makePlan(nx, cache, options, context) {
+/**
+ * What nx's cache on this machine has: `local`, the tasks whose result it has, and `settled`, those of them that wait for nothing else.
+ * A hash that depends on outputs is computed as soon as they are there, as nx would do it; of one that has to wait longer, what it depends on
+ * beside them is noted, so that an agent can compare.
+ */
+async function lookUp(nx, cache, options, context) {
+  const { taskGraph, projectGraph, hasher } = context;
+  const { hashTask, getTaskDetails } = nx.load('hasher/hash-task');
+  const order = [...closure(taskGraph, Object.keys(taskGraph.tasks))].map((id) => taskGraph.tasks[id]);
+  const local = new Set(options.skipNxCache ? [] : await cachedHere(cache, order));
+  const settled = new Set();
+  const inPlace = new Set();
+  const waiting = [];
+  for (const task of order) {
+    const needed = edges(taskGraph.dependencies, task.id);
+    const free = needed.every((id) => settled.has(id)) && edges(taskGraph.continuousDependencies, task.id).length === 0;
+    if (task.cache && !task.hash && free) {
+      const missing = [...closure(taskGraph, needed)].filter((id) => !inPlace.has(id));
+      for (const id of missing) await restore(nx, cache, taskGraph.tasks[id]);
+      for (const id of missing) inPlace.add(id);
+      await hashTask(hasher, projectGraph, taskGraph, task, environmentOf(nx, context, task), getTaskDetails());
+      for (const id of await cachedHere(cache, [task])) local.add(id);
+    } else if (task.cache && !task.hash) waiting.push(task);
+    if (free && local.has(task.id)) settled.add(task.id);
+  }
+  await foresee(nx, context, waiting);
+  return { local, settled };
+}
+
+/** Have nx note what the hashes of `tasks` depend on, as far as it is there, and no hash. */
+async function foresee(nx, context, tasks) {
+  const { taskGraph, projectGraph, hasher } = context;
+  const { hashTask, hashTasks } = nx.load('hasher/hash-task');
+  const copies = tasks.map((task) => ({ ...task }));
+  try {
+    if (hashTasks) {
+      const environments = Object.fromEntries(copies.map((task) => [task.id, environmentOf(nx, context, task)]));
+      await hashTasks(hasher, projectGraph, taskGraph, environments, null, copies);
+    } else {
+      for (const task of copies) await hashTask(hasher, projectGraph, taskGraph, task, environmentOf(nx, context, task), null);
+    }
+  } catch {
+    // A hasher of the user's own may need the outputs.
+  }
+  tasks.forEach((task, at) => (task.hashDetails = copies[at].hashDetails));
+}
+
+function environmentOf(nx, { projectGraph }, task) {
+  return nx.load('tasks-runner/task-env').getTaskSpecificEnv(task, projectGraph);
+}
+
+/** All that a task waits for, and that it waits for in turn, each behind what it waits for itself; of all tasks where `ids` are all. */
+function closure({ dependencies }, ids, found = new Set()) {
+  for (const id of ids) {
+    if (found.has(id)) continue;
+    closure({ dependencies }, edges(dependencies, id), found);
+    found.add(id);
+  }
+  return found;
+}
+
+function makePlan(nx, options, context, { local, settled }) {
   const graph = context.taskGraph;
   const all = Object.values(graph.tasks);
-  const deferred = context.hashingDeferredTaskIds ?? context.deferredTaskIds ?? [];
-  const local = await cachedHere(cache, all);
   return {
     nx: nx.version,
     node: process.version,
-    runs_discrete_tasks: typeof nx.maybe('tasks-runner/init-tasks-runner').runDiscreteTasks === 'function',
+    runs_single_tasks: runsSingleTasks(nx),
     command: process.argv.slice(2),
     initiating: (context.initiatingTasks ?? []).map((task) => task.id),
     parallel: threads(options, graph).discrete,
@@ -250,8 +336,8 @@ async function makePlan(nx, cache, options, context) {
     skip_cache: Boolean(options.skipNxCache),
     skip_remote_cache: Boolean(options.skipRemoteCache),
     other_remote_cache: otherRemoteCache(),
-    deferred: [...deferred],
-    local,
+    local: [...local],
+    settled: [...settled],
     tasks: Object.fromEntries(all.map((task) => [task.id, { ...essence(task), hash: task.hash ?? '' }])),
     inputs: Object.fromEntries(all.map((task) => [task.id, marks(task)])),
     // Kept as this nx has them: plain ids up to 23, objects since 24.
@@ -263,13 +349,9 @@ async function makePlan(nx, cache, options, context) {
 /** Those whose results this machine's cache has. Not initialised yet, the cache answers for nobody else. */
 async function cachedHere(cache, all) {
   const known = all.filter((task) => task.cache && task.hash);
-  if (cache.getBatch) {
-    const found = await cache.getBatch(known);
-    return known.filter((task) => found.has(task.hash)).map((task) => task.id);
-  }
-  const found = [];
-  for (const task of known) if (await cache.get(task)) found.push(task.id);
-  return found;
+  const found = (await cache.getBatch?.(known)) ?? new Map();
+  if (!cache.getBatch) for (const task of known) found.set(task.hash, await cache.get(task));
+  return known.filter((task) => found.get(task.hash)?.code === 0).map((task) => task.id);
 }
 
 /** The task as nx planned it, without what only this process has. */

@@ -7,6 +7,7 @@
     outputs outside the workspace    main only: nx caches no such task
     `parallelism: false`             an agent of its own while it runs
     continuous                       no task: its consumer's machine starts it, and stops it afterwards
+    in this machine's nx cache       main only, where nx shows it; no task where nothing that is left to do waits for it, nor it for that
 
 A task's payload is its own part of nx's graph, and that of the continuous tasks beside it, as nx wrote it.
 """
@@ -21,7 +22,7 @@ from mesh.wire.canonical import Reader
 
 TOOL: Final = "nx"
 PLAN_TASKS_MAX: Final = 200_000
-NX_VERSION_MIN: Final = 21
+NX_VERSION_MIN: Final = "20.8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,14 @@ class Plan:
     initiating: tuple[str, ...]
     parallel: int
     bail: bool
-    deferred: frozenset[str]
-    """Tasks whose hash depends on outputs of others, so that it is only known once those are there."""
     local: frozenset[str]
     """Tasks whose result is in the main job's own nx cache."""
+    settled: frozenset[str]
+    """Those of them that wait for no others: nx shows them as soon as the run is accepted."""
     tasks: Mapping[str, Mapping[str, Any]]
+    """A `hash` of "" depends on outputs of other tasks, and will only be known once those are there."""
     inputs: Mapping[str, str]
-    """By task: eight characters for each input of its hash and that input's value."""
+    """By task: eight characters for each input of its hash and that input's value; "" where that is not known."""
     dependencies: Mapping[str, list[Any]]
     continuous_dependencies: Mapping[str, list[Any]]
     objection: str = ""
@@ -57,8 +59,8 @@ class Plan:
             initiating=read.texts("initiating"),
             parallel=read.number("parallel", low=1),
             bail=read.flag("bail"),
-            deferred=frozenset(read.texts("deferred")),
             local=frozenset(read.texts("local")),
+            settled=frozenset(read.texts("settled")),
             tasks=read.table("tasks"),
             inputs=read.string_table("inputs"),
             dependencies=read.table("dependencies"),
@@ -67,29 +69,49 @@ class Plan:
         return replace(plan, objection=_objection(plan, read))
 
     def to_graph(self, prefix: str = "") -> Graph:
-        """The mesh's view of the plan. `prefix` keeps apart the tasks of several nx commands in one run."""
-        return Graph.of(self._task(nx_id, prefix) for nx_id, raw in self.tasks.items() if not raw["continuous"])
+        """The mesh's view of the plan: what is left to do, and what that needs. `prefix` keeps apart the tasks of several nx commands in one run."""
+        open_ids = [nx_id for nx_id in self._discrete() if nx_id not in self.settled]
+        left = frozenset(open_ids) | self._below(open_ids)
+        return Graph.of(self._task(nx_id, prefix) for nx_id in self._discrete() if nx_id in left)
+
+    def needed(self) -> frozenset[str]:
+        """Tasks whose outputs have to be there for those that are run."""
+        return self._below(nx_id for nx_id in self._discrete() if nx_id not in self.local)
+
+    def _below(self, nx_ids: Iterable[str]) -> frozenset[str]:
+        found: set[str] = set()
+        open_ids = [*nx_ids]
+        while open_ids:
+            fresh = self._waits_for(open_ids.pop()) - found
+            found |= fresh
+            open_ids += fresh
+        return frozenset(found)
+
+    def _discrete(self) -> list[str]:
+        return [nx_id for nx_id, raw in self.tasks.items() if not raw["continuous"]]
+
+    def _waits_for(self, nx_id: str) -> set[str]:
+        beside = (nx_id, *self._companions(nx_id))
+        below = {dep for each in beside for dep in edge_ids(self.dependencies.get(each, ()))}
+        return {dep for dep in below if not self.tasks[dep]["continuous"]}
 
     def _task(self, nx_id: str, prefix: str) -> Task:
         raw = self.tasks[nx_id]
-        companions = self._companions(nx_id)
-        needed = dict.fromkeys(
-            dep for each in (nx_id, *companions) for dep in edge_ids(self.dependencies.get(each, ()))
-        )
         return Task(
             id=TaskId(prefix + nx_id),
             tool=TOOL,
-            deps=tuple(TaskId(prefix + dep) for dep in needed if not self.tasks[dep]["continuous"]),
-            key="" if nx_id in self.deferred else raw["hash"],
-            cache=raw["cache"],
+            deps=tuple(TaskId(prefix + dep) for dep in sorted(self._waits_for(nx_id))),
+            key=raw["hash"],
+            # What this machine's nx has, agents get as dte packs it: nx's own archive of it is not here.
+            cache=raw["cache"] and nx_id not in self.local,
             outputs=tuple(raw["outputs"]),
-            where=_where(raw),
+            where="main" if nx_id in self.local else _where(raw),
             whole_agent=not raw["parallelism"],
             description=f"nx run {nx_id}",
             payload={
                 "nx": self.nx,
                 "inputs": self.inputs.get(nx_id, ""),
-                "tasks": [self._node(each) for each in (nx_id, *companions)],
+                "tasks": [self._node(each) for each in (nx_id, *self._companions(nx_id))],
             },
         )
 
@@ -145,14 +167,14 @@ def _where(raw: Mapping[str, Any]) -> Where:
 def _objection(plan: Plan, read: Reader) -> str:
     if not plan.tasks:
         return "there is nothing to run"
-    if plan.tasks.keys() == plan.local:
+    if asked := [each for each in plan.initiating if plan.tasks[each]["continuous"]]:
+        return f"{asked[0]} runs until it is stopped, which dte does not distribute; nx runs all tasks here"
+    if all(raw["continuous"] or nx_id in plan.settled for nx_id, raw in plan.tasks.items()):
         return "every result is in this machine's nx cache already"
-    if not read.flag("runs_discrete_tasks"):
+    if not read.flag("runs_single_tasks"):
         return f"nx {plan.nx} cannot run single tasks for dte, which needs nx {NX_VERSION_MIN} or later; nx runs all tasks here"
     if read.flag("skip_cache") or read.flag("skip_remote_cache"):
         return "nx was told not to use its cache, through which dte passes outputs on; nx runs all tasks here"
     if package := read.text("other_remote_cache"):
         return f"nx prefers {package} to dte's cache; take it out of the workspace to distribute tasks; nx runs all tasks here"
-    if asked := [each for each in plan.initiating if plan.tasks[each]["continuous"]]:
-        return f"{asked[0]} runs until it is stopped, which dte does not distribute; nx runs all tasks here"
     return ""

@@ -1,13 +1,13 @@
 """Runs and restores nx's tasks in one workspace, through the nx that is kept running there.
 
 A cacheable task has succeeded only when nx says so *and* nx has put its archive into the loopback cache: that archive is the task's outputs.
-nx caches nothing for a task with `cache: false`; its outputs travel in dte's own archive.
+nx caches nothing for a task with `cache: false`; its outputs travel in dte's own archive (carried.py).
 """
 
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -15,14 +15,13 @@ from typing import Any, Final
 import trio
 
 from mesh.adapters.base import LogSink, Outcome
+from mesh.adapters.nx.carried import Carried, Edits, changed
 from mesh.adapters.nx.environment import worker_environment
 from mesh.adapters.nx.errors import DriftError, NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.ground import Ground, lies_within
 from mesh.adapters.nx.plan import nx_graph, nx_id
 from mesh.adapters.nx.session import Loopback
 from mesh.adapters.nx.worker import NxWorker
-from mesh.errors import CorruptError
-from mesh.exec import archive
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 from mesh.exec.ending import end_processes
 from mesh.graph import Graph, Task
@@ -52,15 +51,16 @@ class NxRunner:
         loopback: Loopback,
         environment: Mapping[str, str],
     ) -> None:
-        self._workspace = workspace
-        self._blobs = blobs
         self._archives = loopback.archives
         # nx's own cache here is empty at first and gone afterwards: a result that only it holds could not be passed on.
         self._private = Path(tempfile.mkdtemp(prefix="dte-nx-"))
         self._worker = NxWorker(
             nursery, workspace, worker_environment(environment, self._private, loopback.url, loopback.token)
         )
-        self._ground = Ground()
+        self.ground: Final = Ground()
+        self._carried = Carried(workspace, blobs)
+        self._awaited: set[TaskId] = set()
+        """Tasks that others wait for."""
         self._plans: list[Mapping[str, Any]] = []
         self._plan_of: dict[TaskId, int] = {}
         self._told: dict[int, int] = {}
@@ -73,12 +73,13 @@ class NxRunner:
 
     def load(self, graph: Graph) -> None:
         """Tell of tasks to come: nx needs to see a task's whole graph to compute its hash."""
+        self._awaited.update(dep for task in graph.tasks.values() for dep in task.deps)
         self._plan_of.update(dict.fromkeys(graph.tasks, len(self._plans)))
         self._plans.append(nx_graph(graph))
 
     async def restore(self, task: Task, outputs: Blob) -> None:
         """Put the outputs of `task` in place. Raises `CorruptError`, and `RestoreError` where nx did not do it."""
-        async with self._ground.restoring(task):
+        async with self.ground.restoring(task):
             await self._put_in_place(task, outputs)
             for narrower, its_outputs in [*self._present.values()]:
                 if lies_within(narrower, task):
@@ -89,18 +90,26 @@ class NxRunner:
         """Run `task`. Raises `DriftError` where this workspace is not the one it was planned in, `NotKeptError` where it succeeded in vain,
         `WorkerError` where nx itself broke: none of these says anything about the task.
         """
-        async with self._ground.running(task):
+        async with self.ground.running(task):
             plan = await self._prepare(task)
+            before = await self._edits(task)
             began_ms = _now_ms()
-            run = _Run(self._worker, task, plan)
+            words = _Words(log)
+            run = _Run(self._worker, task, plan, words.piece)
             reply = await run.finish()
+            edited = changed(before, await self._edits(task))
         if "drift" in reply:
             raise DriftError(task.id, tuple(reply["drift"]))
         success = reply["status"] in _SUCCESSES and not run.timed_out
-        log(reply["output"].encode())
-        for beside, said in [] if success else reply["beside"]:
-            log(f"\n> nx run {beside} (ran beside {nx_id(task)})\n\n{said}".encode())
-        outputs = await self._outputs(task, reply["hash"]) if success else None
+        whole = reply["output"].encode()
+        for beside, it_said in [] if success else reply["beside"]:
+            whole += f"\n> nx run {beside} (ran beside {nx_id(task)})\n\n{it_said}".encode()
+        said = words.end(whole)
+        try:
+            outputs = await self._outputs(task, reply["hash"], edited) if success else None
+        except NotKeptError as error:
+            error.log = said
+            raise
         if outputs is not None:
             self._present[task.id] = (task, outputs)
         return Outcome(
@@ -112,6 +121,7 @@ class NxRunner:
             problem=f"timed out after {task.timeout_ms / 1_000:g} s and was ended" if run.timed_out else "",
             key=reply["hash"],
             cached=reply["status"] in _FROM_CACHE,
+            log=said,
         )
 
     async def aclose(self) -> None:
@@ -122,10 +132,7 @@ class NxRunner:
 
     async def _put_in_place(self, task: Task, outputs: Blob) -> None:
         if not task.cache:
-            path = await trio.to_thread.run_sync(self._blobs.find, outputs.digest)
-            if path is None:
-                raise CorruptError(f"{task.id}: {outputs.digest} is not in the blob store")
-            await trio.to_thread.run_sync(archive.restore, path, self._workspace, task.outputs)
+            await self._carried.restore(task, outputs)
             return
         await self._archives.check(outputs)
         # Any name will do for restoring, and the archive's own holds where the hash is not known here.
@@ -136,19 +143,22 @@ class NxRunner:
         if not reply["restored"]:
             raise RestoreError(f"{task.id}: nx did not restore the outputs, although they are here")
 
-    async def _outputs(self, task: Task, nx_hash: str) -> Blob | None:
+    async def _outputs(self, task: Task, nx_hash: str, edited: tuple[str, ...]) -> Blob | None:
         if not task.cache:
-            return await trio.to_thread.run_sync(self._pack, task) if task.outputs else None
+            return await self._carried.pack(task, edited)
         kept = self._archives.stored(nx_hash)
         if kept is None:
             reason = self._archives.not_kept(nx_hash) or "nx did not cache them; are they behind a symbolic link?"
             raise NotKeptError(task.id, reason)
         return kept
 
-    def _pack(self, task: Task) -> Blob:
-        with self._blobs.writer() as writer:
-            archive.pack(self._workspace, task.outputs, writer)
-            return writer.finish()
+    async def pack(self, task: Task) -> Blob | None:
+        """The outputs of `task` as they are in this workspace, in dte's own archive; None where it declares none."""
+        return await self._carried.pack(task)
+
+    async def _edits(self, task: Task) -> Edits:
+        """The tracked files that are changed, where `task` may change some that others read."""
+        return {} if task.cache or task.id not in self._awaited else await self._carried.edits()
 
     async def _prepare(self, task: Task) -> int:
         """The number under which the running nx knows the task's graph."""
@@ -162,11 +172,31 @@ class NxRunner:
         return plan
 
 
+class _Words:
+    """What a task prints: pieces as they come, and at the end the whole, in which nx may have put them in another order and between other lines."""
+
+    def __init__(self, log: LogSink) -> None:
+        self._log = log
+        self._pieces = bytearray()
+
+    def piece(self, text: str) -> None:
+        self._pieces += text.encode()
+        self._log(text.encode())
+
+    def end(self, whole: bytes) -> bytes | None:
+        """What is to be told as `Outcome.log`."""
+        if not whole.startswith(self._pieces):
+            return whole
+        self._log(whole[len(self._pieces) :])
+        return None
+
+
 class _Run:
     """One task on its way through the worker, which is brought to its end whatever happens to who waits for it."""
 
-    def __init__(self, worker: NxWorker, task: Task, plan: int) -> None:
+    def __init__(self, worker: NxWorker, task: Task, plan: int, said: Callable[[str], None]) -> None:
         self._worker = worker
+        self._said = said
         self._task = task
         self._plan = plan
         self._cookie = new_cookie({COOKIE_VARIABLE: worker.cookie})
@@ -204,7 +234,8 @@ class _Run:
                         "hash": self._task.key,
                         "inputs": self._task.payload["inputs"],
                         "cookie": self._cookie,
-                    }
+                    },
+                    self._said,
                 )
             except WorkerError as error:
                 self._reply = error

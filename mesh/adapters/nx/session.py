@@ -1,7 +1,7 @@
 """The main job's side: an nx process under `dte run` hands over its plan, and shows each result as dte delivers it.
 
     plan read ──▶ declined: that nx runs everything itself, as if dte were not there
-        └───────▶ accepted ──▶ delivered, one by one ──▶ finished: nx prints its summary and exits
+        └───────▶ accepted ──▶ begun: shown what its own cache has ──▶ delivered, one by one ──▶ finished: nx prints its summary and exits
 
 Where this side stops in between, the connection closes, and nx ends with an error: never with a success that nobody saw.
 """
@@ -15,8 +15,9 @@ from typing import Any, Final, Literal, Protocol
 
 import trio
 
-from mesh.adapters.base import LogSink, Outcome, Runner
+from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
+from mesh.adapters.nx.ground import lies_within
 from mesh.adapters.nx.link import LineReader, listen
 from mesh.adapters.nx.plan import Plan, nx_id
 from mesh.errors import RemoteError
@@ -85,10 +86,18 @@ class NxSession:
         self._archives = archives
         self._turn = trio.Lock()
         self._shown: dict[TaskId, trio.Event] = {}
+        self._present: dict[TaskId, Task] = {}
+        """Those whose outputs nx could put in place again."""
+        self._local: set[TaskId] = set()
+        """Those which nx has shown as results of its own cache."""
 
     async def accept(self) -> None:
-        """Take the run over: from here on nx waits for what is delivered."""
+        """Take the run over: nx shows what needs nobody else, and waits for what is delivered from here on. Raises `WorkerError`."""
         await self._send({"do": "accept"})
+        await self._receive()
+        for task in self.graph.tasks.values():
+            if nx_id(task) in self.plan.settled:
+                self._of_this_machine(task.id)
 
     async def decline(self, reason: str) -> None:
         """Have nx do all by itself; `reason` is printed for the user."""
@@ -116,6 +125,8 @@ class NxSession:
         """Have nx bring the outputs into the workspace and print what the task printed. Raises `RestoreError` where it could not, and may be
         called again for the same task then; `WorkerError` where nx is gone.
         """
+        if delivery.task in self._local:
+            return
         task = self.graph.tasks[delivery.task]
         if delivery.archive is not None:
             await self._archives.check(delivery.archive)
@@ -137,9 +148,42 @@ class NxSession:
                 }
             )
             answer = await self._receive()
-        if answer.get("do") != "shown":
-            raise RestoreError(f"{delivery.task}: nx did not restore the outputs on the main job")
+            if answer.get("do") != "shown":
+                raise RestoreError(f"{delivery.task}: nx did not restore the outputs on the main job")
+            if delivery.archive is not None:
+                await self._put_back_within(task)
+        if delivery.status == "success" and task.cache and task.outputs:
+            self._present[task.id] = task
         self._event(delivery.task).set()
+
+    async def _put_back_within(self, task: Task) -> None:
+        """A restored directory replaces what was there, outputs of other tasks within it as well."""
+        for narrower in self._present.values():
+            if lies_within(narrower, task):
+                await self._send({"do": "again", "id": nx_id(narrower)})
+                if (await self._receive()).get("do") != "shown":
+                    raise RestoreError(
+                        f"{task.id}: its outputs replaced those of {narrower.id}, which cannot be had again"
+                    )
+
+    def is_local(self, task: Task) -> bool:
+        """Whether nx's cache on this machine has the result of `task`."""
+        return nx_id(task) in self.plan.local
+
+    async def show_local(self, task: Task) -> None:
+        """Have nx take the result of `task` from its cache on this machine. Raises `RestoreError` where it has gone from there."""
+        if task.id in self._local:
+            return
+        async with self._turn:
+            await self._send({"do": "local", "id": nx_id(task)})
+            answer = await self._receive()
+        if answer.get("do") != "shown":
+            raise RestoreError(f"{task.id}: its result has gone from nx's cache on this machine")
+        self._of_this_machine(task.id)
+
+    def _of_this_machine(self, task: TaskId) -> None:
+        self._local.add(task)
+        self._event(task).set()
 
     async def wait_delivered(self, task: TaskId) -> None:
         """Until nx has the outputs of `task` in place on the main job."""
@@ -171,12 +215,23 @@ class NxSession:
         return message
 
 
+class Workspace(Protocol):
+    """The main job's own workspace, and the nx that is kept running there."""
+
+    async def run(self, task: Task, log: LogSink) -> Outcome: ...
+
+    async def pack(self, task: Task) -> Blob | None: ...
+
+    async def aclose(self) -> None: ...
+
+
 class MainRunner:
     """Runs tasks in the main job's own workspace, where nx itself restores what others made: two at once would disturb each other."""
 
-    def __init__(self, runner: Runner, session: NxSession) -> None:
-        self._runner = runner
+    def __init__(self, workspace: Workspace, session: NxSession) -> None:
+        self._workspace = workspace
         self._session = session
+        self._needed = session.plan.needed()
 
     async def restore(self, task: Task, outputs: Blob) -> None:
         """Wait until nx has restored it."""
@@ -184,18 +239,27 @@ class MainRunner:
         await self._session.wait_delivered(task.id)
 
     async def run(self, task: Task, log: LogSink) -> Outcome:
-        """Run it here. What it leaves is where it belongs, also where it could not be stored for others."""
+        """Take it from nx's cache here, or run it here. What it leaves is where it belongs, also where it could not be stored for others."""
+        if self._session.is_local(task):
+            with suppress(RestoreError):
+                return await self._take(task)
         started_ms = _now_ms()
         if (archive := self._session.archive_at_hand(task)) is not None:
             return Outcome("success", 0, started_ms, _now_ms(), archive, key=task.key, cached=True)
         try:
-            return await self._runner.run(task, log)
+            return await self._workspace.run(task, log)
         except NotKeptError as error:
-            return Outcome("success", 0, started_ms, _now_ms(), problem=str(error), key=task.key)
+            return Outcome("success", 0, started_ms, _now_ms(), problem=str(error), key=task.key, log=error.log)
+
+    async def _take(self, task: Task) -> Outcome:
+        started_ms = _now_ms()
+        await self._session.show_local(task)
+        outputs = await self._workspace.pack(task) if nx_id(task) in self._needed else None
+        return Outcome("success", 0, started_ms, _now_ms(), outputs, key=task.key, cached=True)
 
     async def aclose(self) -> None:
-        """End what the runner kept."""
-        await self._runner.aclose()
+        """End what was kept running."""
+        await self._workspace.aclose()
 
 
 async def serve(
@@ -230,9 +294,9 @@ async def _declined(session: NxSession) -> None:
     await session.decline(session.plan.objection)
 
 
-def _now_ms() -> UnixMs:
-    return UnixMs(time.time_ns() // 1_000_000)
-
-
 def _gone() -> WorkerError:
     return WorkerError("nx on the main job ended before it had shown every result")
+
+
+def _now_ms() -> UnixMs:
+    return UnixMs(time.time_ns() // 1_000_000)

@@ -1,22 +1,22 @@
 'use strict';
 /*
- * nx kept running on an agent, so that a task costs no start of nx. It is given whole plans and told to restore or to run single tasks, by
- * the functions that nx has for programs like this one (`runDiscreteTasks`, nx 21 and later). It decides nothing: every request is answered,
- * in any order, under the number that it came with.
+ * nx kept running on an agent, so that a task costs no start of nx. It is given whole plans and told to restore or to run single tasks. It
+ * decides nothing: every request is answered, in any order, under the number that it came with.
  *
  * Started with the workspace as its directory and the path of dte's socket as its argument; when that connection closes, it ends with all
  * that it started.
  */
 const crypto = require('node:crypto');
 const net = require('node:net');
-const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
-const { internals, introduce, link, restore } = require('./link.cjs');
+const { introduce, link, restore } = require('./link.cjs');
+const { installed, runSingle } = require('./single.cjs');
 
 const GRACE_MS = 2000;
 
 const plans = new Map();
 const cookies = new Map(); // what marks the processes of each task that is under way, by id
+const watchers = new Map(); // who is told what each of them prints as it comes, by id
 const companions = new Map(); // continuous tasks that are running, by id: { users, running }
 let nx;
 let cache;
@@ -38,12 +38,13 @@ const requests = {
     return { restored: result !== null && result.code === 0 };
   },
 
-  async run({ plan, id, hash, inputs, cookie }) {
+  async run({ plan, id, hash, inputs, cookie }, say) {
     const graph = plans.get(plan);
     const task = { ...graph.tasks[id] };
     delete task.hash; // nx computes it again, from what is here
     const users = companionsOf(graph, id);
     cookies.set(id, cookie);
+    watchers.set(id, say);
     let reply;
     const beside = [];
     try {
@@ -54,6 +55,7 @@ const requests = {
       reply = { drift: error.inputs };
     } finally {
       cookies.delete(id);
+      watchers.delete(id);
       beside.push(...(await stop(users)));
     }
     return { ...reply, beside };
@@ -74,17 +76,18 @@ class Drift extends Error {
 }
 
 async function runOne(graph, task, hash, inputs) {
-  const { runDiscreteTasks } = nx.load('tasks-runner/init-tasks-runner');
   // nx awaits both before anything of the task runs: what is thrown there keeps it from running.
   const lifeCycle = {
     scheduleTask(scheduled) {
-      if (hash && scheduled.hash !== hash) throw new Drift(scheduled, differing(scheduled, inputs));
+      if (hash && scheduled.hash === hash) return;
+      const differ = differing(scheduled, inputs, hash ? [] : outputsBelow(graph, scheduled.id));
+      if (hash || differ.length > 0) throw new Drift(scheduled, differ);
     },
     startTasks([started]) {
       if (!cookies.has(started.id)) throw new Error(`${started.id} was cancelled before it started`);
     },
   };
-  const [[result]] = await Promise.all(await runDiscreteTasks([task], projectGraph, graph, nxJson, lifeCycle));
+  const result = await runSingle(nx, { task, planned: hash, graph, projectGraph, nxJson }, lifeCycle);
   return {
     status: result.status,
     code: result.code ?? (result.status === 'failure' ? 1 : 0),
@@ -100,16 +103,30 @@ function wellFormed(text) {
   return Buffer.from(text).toString();
 }
 
-/** The names of this machine's inputs that the main job did not have, or had with another value. */
-function differing(task, inputs) {
-  const known = new Set(inputs.match(/.{8}/g) ?? []);
+/** The names of this machine's inputs that the main job did not have, or had with another value; but for those that are `outputs` of others. */
+function differing(task, inputs, outputs) {
+  if (!inputs) return [];
+  const known = new Set(inputs.match(/.{8}/g));
   const mark = (name, value) => crypto.createHash('sha1').update(`${name}\0${value}`).digest('hex').slice(0, 8);
-  return Object.entries(task.hashDetails?.nodes ?? {}).filter(([name, value]) => !known.has(mark(name, value))).map(([name]) => name);
+  const nodes = Object.entries(task.hashDetails?.nodes ?? {});
+  const given = (name) => outputs.some((output) => name.endsWith(`:${output}`));
+  return nodes.filter(([name, value]) => !known.has(mark(name, value)) && !given(name)).map(([name]) => name);
+}
+
+/** The outputs of all that `id` waits for. */
+function outputsBelow(graph, id, found = new Map()) {
+  for (const edge of graph.dependencies[id] ?? []) {
+    const needed = edge.id ?? edge;
+    if (found.has(needed)) continue;
+    found.set(needed, graph.tasks[needed]?.outputs ?? []);
+    outputsBelow(graph, needed, found);
+  }
+  return [...found.values()].flat();
 }
 
 /** The continuous tasks that must be running while `id` does, each behind those that it needs itself. */
 function companionsOf(graph, id, found = new Set()) {
-  for (const edge of graph.continuousDependencies[id] ?? []) {
+  for (const edge of graph.continuousDependencies?.[id] ?? []) {
     const needed = edge.id ?? edge;
     if (!found.has(needed)) companionsOf(graph, needed, found).add(needed);
   }
@@ -165,10 +182,22 @@ function markTasks() {
   };
 }
 
+/** Tell what a task prints before nx tells it whole, if it has a way to (nx 21 and later). */
+function watchTasks() {
+  const { TaskOrchestrator } = nx.maybe('tasks-runner/task-orchestrator');
+  const original = TaskOrchestrator?.prototype.runTask;
+  if (!original) return;
+  TaskOrchestrator.prototype.runTask = async function (task, ...rest) {
+    const running = await original.call(this, task, ...rest);
+    running?.onOutput?.((text) => watchers.get(task.id)?.(String(text)));
+    return running;
+  };
+}
+
 async function serve(send, message) {
   let reply;
   try {
-    reply = await requests[message.do](message);
+    reply = await requests[message.do](message, (text) => send({ said: message.call, text: wellFormed(text) }));
   } catch (error) {
     reply = { error: String(error?.stack ?? error) };
   }
@@ -184,15 +213,14 @@ async function main() {
   });
   socket.pause();
   try {
-    // Behind `./nx`, nx has a place of its own.
-    const paths = ['.', '.nx/installation'].map((place) => path.resolve(place));
-    nx = internals(path.dirname(require.resolve('nx/src/tasks-runner/init-tasks-runner', { paths })));
+    nx = installed(process.cwd());
     cache = nx.load('tasks-runner/cache').getCache({});
     await cache.init?.();
     // As JSON, as it is where plugins are processes of their own: what a plugin left `undefined` is no option of its task then.
     projectGraph = JSON.parse(JSON.stringify(await nx.load('project-graph/project-graph').createProjectGraphAsync({ exitOnError: false })));
     nxJson = nx.load('config/configuration').readNxJson();
     markTasks();
+    watchTasks();
   } catch (error) {
     socket.end(`${JSON.stringify({ ready: false, error: String(error?.stack ?? error) })}\n`);
     return;

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +30,13 @@ LAST_WORDS_MS: Final = 500
 REAP_MS: Final = 1_000
 
 
+def _nobody(_: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(slots=True)
 class _Call:
+    said: Callable[[str], None]
     done: trio.Event = field(default_factory=trio.Event)
     reply: Mapping[str, Any] | None = None
 
@@ -63,12 +68,12 @@ class NxWorker:
                 if self._loading.cancelled_caught:
                     raise WorkerError("nx was ended in this workspace before it was ready")
 
-    async def request(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Ask the running worker. Raises `WorkerError` where it is gone, goes meanwhile, or cannot do what it is asked."""
+    async def request(self, message: Mapping[str, Any], said: Callable[[str], None] = _nobody) -> Mapping[str, Any]:
+        """Ask the running worker; `said` is told what it says before its reply. Raises `WorkerError` where it is gone, goes meanwhile, or cannot do what it is asked."""
         process = self._process
         if process is None:
             raise WorkerError("nx is not running in this workspace")
-        return await process.request(message)
+        return await process.request(message, said)
 
     async def end(self) -> None:
         """End it, and everything it started, or was about to. Whoever waits for a reply gets `WorkerError`."""
@@ -143,11 +148,11 @@ class _Process:
         if self.lost.is_set():
             raise self.gone("before it was ready")
 
-    async def request(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def request(self, message: Mapping[str, Any], said: Callable[[str], None]) -> Mapping[str, Any]:
         if self.lost.is_set():
             raise self.gone("unexpectedly")
         self._next += 1
-        number, call = self._next, _Call()
+        number, call = self._next, _Call(said)
         self._calls[number] = call
         try:
             async with self._sending:
@@ -180,6 +185,9 @@ class _Process:
                 if "ready" in message:
                     self._refusal = message.get("error", "")
                     self._ready.set()
+                elif "said" in message:
+                    if call := self._calls.get(message["said"]):
+                        call.said(message["text"])
                 elif call := self._calls.get(message["reply"]):
                     call.reply = message
                     call.done.set()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
+from mesh.adapters.nx.environment import SINGLE
 from mesh.adapters.nx.plan import Plan
 from mesh.cli.checks import Check, some
 from mesh.cli.checks.ignored import outputs_and_git
@@ -23,6 +24,7 @@ NX_S: Final = 300
 OTHER_CACHES: Final = tuple(
     f"@nx/{prefix}{name}-cache" for name in ("s3", "shared-fs", "gcs", "azure") for prefix in ("", "powerpack-")
 )
+_SINCE_21: Final = {"parallelism": True, "continuous": False}
 _ENVIRONMENT: Final = {"NX_DAEMON": "false", "NX_NO_CLOUD": "true", "NX_TUI": "false", "FORCE_COLOR": "0"}
 
 
@@ -95,7 +97,7 @@ def _plan(workspace: Path, version: str, targets: Sequence[str], environ: Mappin
     if not wanted:
         raise UsageError("no project of this workspace has a target, so there is nothing to run")
     graph = _nx(workspace, environ, "run-many", "--targets", ",".join(wanted))["tasks"]
-    tasks = {name: {"hash": "", **raw} for name, raw in graph["tasks"].items()}
+    tasks = {name: {**_SINCE_21, "hash": "", **raw} for name, raw in graph["tasks"].items()}
     caches = [name for name in OTHER_CACHES if (workspace / "node_modules" / name).exists()]
     return Plan.from_json(
         {
@@ -105,13 +107,13 @@ def _plan(workspace: Path, version: str, targets: Sequence[str], environ: Mappin
             "initiating": [],
             "parallel": 1,
             "bail": False,
-            "deferred": [],
             "local": [],
+            "settled": [],
             "tasks": {name: {**raw, "cache": bool(raw.get("cache"))} for name, raw in tasks.items()},
             "inputs": {},
             "dependencies": graph["dependencies"],
             "continuous_dependencies": graph.get("continuousDependencies", {}),
-            "runs_discrete_tasks": _runs_discrete_tasks(workspace),
+            "runs_single_tasks": _runs_single_tasks(workspace, environ),
             "skip_cache": bool(environ.get("NX_SKIP_NX_CACHE") or environ.get("NX_DISABLE_NX_CACHE")),
             "skip_remote_cache": bool(environ.get("NX_SKIP_REMOTE_CACHE") or environ.get("NX_DISABLE_REMOTE_CACHE")),
             "other_remote_cache": next(iter(caches), ""),
@@ -119,12 +121,12 @@ def _plan(workspace: Path, version: str, targets: Sequence[str], environ: Mappin
     )
 
 
-def _runs_discrete_tasks(workspace: Path) -> bool:
-    """What dte needs of nx, looked for where main.cjs does."""
-    found = [
-        workspace / "node_modules/nx" / where / "tasks-runner/init-tasks-runner.js" for where in ("src", "dist/src")
-    ]
-    return any("runDiscreteTasks" in path.read_text(encoding="utf-8") for path in found if path.is_file())
+def _runs_single_tasks(workspace: Path, environ: Mapping[str, str]) -> bool:
+    """What dte needs of nx, asked of nx's own modules as main.cjs does."""
+    found = subprocess.run(
+        ("node", os.fspath(SINGLE)), cwd=workspace, env=dict(environ), capture_output=True, timeout=NX_S, check=False
+    )
+    return found.returncode == 0
 
 
 def _nx(workspace: Path, environ: Mapping[str, str], *arguments: str) -> dict[str, Any]:

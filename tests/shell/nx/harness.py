@@ -155,7 +155,7 @@ class Mesh:
             place.present.add(dep)
         said: list[bytes] = []
         outcome = await runner.run(task, said.append)
-        self.logs[task.id] = b"".join(said)
+        self.logs[task.id] = outcome.log if outcome.log is not None else b"".join(said)
         place.present.add(task.id)
         return outcome
 

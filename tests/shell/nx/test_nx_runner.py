@@ -92,6 +92,25 @@ def test_a_cancelled_task_leaves_no_process_and_nx_goes_on(tmp_path: Path):
     on_agent(tmp_path, ["run-many", "-t", "sleep", "lint"], scene, projects=1, targets=("sleep", "lint"))
 
 
+def test_what_a_task_prints_is_told_while_it_runs(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        told = trio.Event()
+        said: list[bytes] = []
+
+        def log(data: bytes) -> None:
+            said.append(data)
+            if b"asleep" in b"".join(said):
+                told.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(agent.runner.run, graph.tasks[TaskId("p0:sleep")], log)
+            await told.wait()
+            assert sleepers(agent)
+            nursery.cancel_scope.cancel()
+
+    on_agent(tmp_path, ["run-many", "-t", "sleep"], scene, projects=1, targets=("sleep",))
+
+
 def test_a_task_out_of_time_is_ended_and_its_neighbour_is_not(tmp_path: Path):
     async def scene(agent: Node, graph: Graph) -> None:
         said: list[bytes] = []
@@ -103,7 +122,7 @@ def test_a_task_out_of_time_is_ended_and_its_neighbour_is_not(tmp_path: Path):
             nursery.cancel_scope.cancel()
         assert (outcome.status, outcome.exit_code, outcome.outputs) == ("failure", 124, None)
         assert outcome.problem == "timed out after 1.5 s and was ended"
-        assert b"asleep" in b"".join(said)
+        assert b"asleep" in (outcome.log or b"".join(said))
 
     on_agent(tmp_path, ["run-many", "-t", "sleep"], scene, projects=2, targets=("sleep",))
 

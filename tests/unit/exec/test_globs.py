@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.errors import UsageError
-from mesh.exec.globs import Globs
+from mesh.exec.globs import Globs, literal
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,10 @@ def test_a_pattern_that_cannot_be_meant_is_refused_by_name(pattern: str) -> None
 def test_a_bomb_of_braces_is_refused() -> None:
     with pytest.raises(UsageError, match="braces"):
         Globs(["{a,b}" * 20])
+
+
+@pytest.mark.parametrize("path", ["a/[slug].ts", "!a", "{a,b}/c", "a*b?", "back\\slash"])
+def test_a_path_may_be_made_a_pattern_that_means_nothing_else(path: str):
+    globs = Globs([literal(path)])
+    assert globs.match(path)
+    assert globs.literals == (path,)

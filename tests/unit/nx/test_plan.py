@@ -29,7 +29,7 @@ def message(tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     return {
         "nx": "24.0.6",
         "node": "v20.20.2",
-        "runs_discrete_tasks": True,
+        "runs_single_tasks": True,
         "command": ["run-many"],
         "initiating": [tasks[-1]["id"]] if tasks else [],
         "parallel": 3,
@@ -37,8 +37,8 @@ def message(tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         "skip_cache": False,
         "skip_remote_cache": False,
         "other_remote_cache": "",
-        "deferred": [],
         "local": [],
+        "settled": [],
         "tasks": {task["id"]: task for task in tasks},
         "inputs": {},
         "dependencies": {},
@@ -66,8 +66,31 @@ def test_what_writes_outside_the_workspace_runs_on_main(output: str):
 
 
 def test_a_hash_that_depends_on_outputs_is_not_known_beforehand():
-    assert plan(raw("p1:test"), deferred=["p1:test"]).to_graph().tasks["p1:test"].key == ""
     assert plan(raw("p1:test", hash="")).to_graph().tasks["p1:test"].key == ""
+
+
+def test_what_nx_has_already_is_a_task_only_where_something_waits_for_it_or_it_for_something():
+    chain = {"p1:build": ["p0:build"], "p2:build": ["p1:build"], "p3:test": ["p3:gen"]}
+    planned = plan(
+        raw("p0:build"),
+        raw("p1:build"),
+        raw("p2:build"),
+        raw("p9:build"),
+        raw("p3:gen", cache=False),
+        raw("p3:test"),
+        dependencies=chain,
+        local=["p0:build", "p1:build", "p9:build", "p3:test"],
+        settled=["p0:build", "p1:build", "p9:build"],
+    )
+    tasks = planned.to_graph().tasks
+    assert {name: (task.where, task.cache) for name, task in tasks.items()} == {
+        "p0:build": ("main", False),
+        "p1:build": ("main", False),
+        "p2:build": ("any", True),
+        "p3:gen": ("main", False),
+        "p3:test": ("main", False),
+    }
+    assert planned.needed() == {"p0:build", "p1:build"}
 
 
 def test_a_task_that_tolerates_no_neighbour_takes_an_agent_of_its_own():
@@ -111,11 +134,11 @@ def test_tasks_of_a_second_command_have_names_of_their_own():
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"runs_discrete_tasks": False, "nx": "20.8.2"}, "nx 20.8.2"),
+        ({"runs_single_tasks": False, "nx": "20.1.0"}, "nx 20.1.0"),
         ({"skip_cache": True}, "not to use its cache"),
         ({"skip_remote_cache": True}, "not to use its cache"),
         ({"other_remote_cache": "@nx/s3-cache"}, "@nx/s3-cache"),
-        ({"local": ["p1:build"]}, "already"),
+        ({"local": ["p1:build"], "settled": ["p1:build"]}, "already"),
     ],
 )
 def test_what_dte_cannot_do_is_said_beforehand(more: dict[str, Any], reason: str):
@@ -132,6 +155,6 @@ def test_an_empty_plan_is_left_to_nx():
 
 def test_a_plan_with_a_part_missing_is_malformed():
     broken = message([raw("p1:build")])
-    del broken["deferred"]
-    with pytest.raises(RemoteError, match=r"plan\.deferred"):
+    del broken["settled"]
+    with pytest.raises(RemoteError, match=r"plan\.settled"):
         Plan.from_json(broken)

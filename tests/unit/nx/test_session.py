@@ -84,6 +84,7 @@ def test_results_are_shown_one_after_the_other_and_then_it_is_over():
     async def nx(other: Nx) -> None:
         await other.send(a_plan())
         assert await other.next() == {"do": "accept"}
+        await other.send({"do": "begun"})
         result = await other.next()
         assert (result["id"], result["restore"], result["output"]) == ("p0:build", True, "built")
         assert archives.offered == {"77": ARCHIVE}
@@ -122,6 +123,28 @@ def test_what_nx_could_not_restore_may_be_delivered_again():
     converse(nx, handle)
 
 
+def test_outputs_within_those_that_are_restored_later_are_put_back():
+    narrow, wide = raw("p0:build", outputs=["dist/p0"]), raw("p1:build", outputs=["dist"])
+
+    async def nx(other: Nx) -> None:
+        await other.send({"do": "plan", "plan": message([narrow, wide])})
+        for expected in (
+            {"do": "result", "id": "p0:build"},
+            {"do": "result", "id": "p1:build"},
+            {"do": "again", "id": "p0:build"},
+        ):
+            assert (await other.next()).items() >= expected.items()
+            await other.send({"do": "shown"})
+        assert await other.next() == {"do": "finish"}
+
+    async def handle(session: NxSession) -> None:
+        for name in ("p0:build", "p1:build"):
+            await session.deliver(Delivery(TaskId(name), "success", hash="77", archive=ARCHIVE))
+        await session.finish()
+
+    converse(nx, handle)
+
+
 def test_a_broken_archive_never_reaches_nx():
     archives = Archives()
     archives.broken = True
@@ -155,10 +178,57 @@ def test_if_this_side_stops_the_connection_closes():
     async def nx(other: Nx) -> None:
         await other.send(a_plan())
         assert await other.next() == {"do": "accept"}
+        await other.send({"do": "begun"})
         assert await other.next() is None
 
     async def handle(session: NxSession) -> None:
         await session.accept()
+
+    converse(nx, handle)
+
+
+def test_what_nx_has_in_its_own_cache_it_shows_itself_and_is_never_given():
+    mine = [raw("p0:build"), raw("p1:build"), raw("p2:build")]
+    plan = message(mine, local=["p0:build", "p1:build"], settled=["p0:build"], dependencies={"p2:build": ["p0:build"]})
+
+    async def nx(other: Nx) -> None:
+        await other.send({"do": "plan", "plan": plan})
+        assert await other.next() == {"do": "accept"}
+        await other.send({"do": "begun"})
+        assert await other.next() == {"do": "local", "id": "p1:build"}
+        await other.send({"do": "shown", "id": "p1:build"})
+        assert await other.next() == {"do": "finish"}
+
+    async def handle(session: NxSession) -> None:
+        assert {task: one.where for task, one in session.graph.tasks.items()} == {
+            "p0:build": "main",
+            "p1:build": "main",
+            "p2:build": "any",
+        }
+        await session.accept()
+        for name in ("p0:build", "p1:build"):
+            await session.show_local(session.graph.tasks[TaskId(name)])
+            await session.wait_delivered(TaskId(name))
+            await session.deliver(Delivery(TaskId(name), "success"))
+        await session.finish()
+
+    converse(nx, handle)
+
+
+def test_what_has_gone_from_nx_own_cache_is_said():
+    async def nx(other: Nx) -> None:
+        await other.send({"do": "plan", "plan": message([raw("p0:build"), raw("p1:build")], local=["p0:build"])})
+        await other.next()
+        await other.send({"do": "begun"})
+        await other.next()
+        await other.send({"do": "missed", "id": "p0:build"})
+        await other.next()
+
+    async def handle(session: NxSession) -> None:
+        await session.accept()
+        with pytest.raises(RestoreError, match="gone from nx's cache"):
+            await session.show_local(session.graph.tasks[TaskId("p0:build")])
+        await session.finish()
 
     converse(nx, handle)
 

@@ -1,0 +1,77 @@
+"""What nx does not cache travels in dte's own archive: the outputs of a task with `cache: false`, and the tracked files that it changed.
+
+A code generator, or a formatter, changes sources that later tasks read. Under nx alone those read what it wrote, so here they do as well.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from mesh.errors import CorruptError
+from mesh.exec import archive
+from mesh.exec.environment import OWN_PREFIX
+from mesh.exec.globs import Globs, literal
+from mesh.graph import Task
+from mesh.store.blobs import BlobStore
+from mesh.types import Blob
+
+Edits = dict[str, tuple[int, int]]
+"""Tracked files that are not as they are committed: their times of change, in nanoseconds, and sizes."""
+
+_CHANGED: Final = ("git", "diff", "--name-only", "--relative", "--no-renames", "--no-ext-diff", "-z", "HEAD")
+
+
+class Carried:
+    """One workspace and its store."""
+
+    def __init__(self, workspace: Path, blobs: BlobStore) -> None:
+        self._workspace = workspace
+        self._blobs = blobs
+
+    async def edits(self) -> Edits:
+        """The tracked files that have been changed so far, but for those that are gone; none where this is no git checkout."""
+        return await trio.to_thread.run_sync(self._edits)
+
+    async def pack(self, task: Task, edited: tuple[str, ...] = ()) -> Blob | None:
+        """The outputs of `task` as they are in this workspace, and the files `edited`; None where there is nothing of the kind."""
+        patterns = (*task.outputs, *map(literal, edited))
+        return await trio.to_thread.run_sync(self._pack, patterns) if patterns else None
+
+    async def restore(self, task: Task, packed: Blob) -> None:
+        """Put in place what `pack` has packed. Raises `CorruptError`."""
+        await trio.to_thread.run_sync(self._restore, task, packed)
+
+    def _edits(self) -> Edits:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIX)}
+        try:
+            done = subprocess.run(_CHANGED, cwd=self._workspace, env=environ, capture_output=True, check=False)
+        except FileNotFoundError:
+            return {}
+        found: Edits = {}
+        for name in filter(None, os.fsdecode(done.stdout).split("\0")):
+            path = self._workspace / name
+            if path.is_file() and not path.is_symlink():
+                state = path.stat()
+                found[name] = (state.st_mtime_ns, state.st_size)
+        return found
+
+    def _pack(self, patterns: tuple[str, ...]) -> Blob:
+        with self._blobs.writer() as writer:
+            archive.pack(self._workspace, patterns, writer)
+            return writer.finish()
+
+    def _restore(self, task: Task, packed: Blob) -> None:
+        path = self._blobs.find(packed.digest)
+        if path is None:
+            raise CorruptError(f"{task.id}: {packed.digest} is not in the blob store")
+        declared = Globs(task.outputs)
+        edited = [literal(name) for name in archive.names(path) if not declared.match(name)]
+        archive.restore(path, self._workspace, (*task.outputs, *edited))
+
+
+def changed(before: Edits, after: Edits) -> tuple[str, ...]:
+    """The files that have been changed in between."""
+    return tuple(path for path, state in after.items() if before.get(path) != state)
