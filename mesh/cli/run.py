@@ -77,6 +77,13 @@ def run(
     task_timeout: str = typer.Option(
         "", envvar="DTE_TASK_TIMEOUT", metavar="DURATION", help="End a task that takes longer."
     ),
+    pass_env: Many = typer.Option(
+        [],
+        "--pass-env",
+        envvar="DTE_PASS_ENV",
+        metavar="NAME",
+        help="A variable of this machine that tasks on agents get; `*` is any part. Repeatable.",
+    ),
     stall_after: str = typer.Option(
         "5m",
         envvar="DTE_STALL_AFTER",
@@ -94,9 +101,10 @@ def run(
     from dataclasses import replace
     from pathlib import Path
 
-    from mesh.cli.common import duration_ms, selection, settings_of, slots_of
+    from mesh.cli.common import duration_ms, selection, settings_of, slots_of, split_list
     from mesh.cli.running import lead
     from mesh.errors import UsageError
+    from mesh.exec.passing import check_names
     from mesh.node.settings import Request
 
     range_ = selection(context.obj, tasks, affected=affected, base=base, head=head)
@@ -137,5 +145,6 @@ def run(
         ledger=Path(ledger).absolute() if ledger else None,
         retries=retries,
         task_timeout_ms=duration_ms(task_timeout, "--task-timeout") if task_timeout else None,
+        pass_env=check_names(split_list(pass_env)),
     )
     return lead(settings, request, json=json, events=events)

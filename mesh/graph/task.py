@@ -51,7 +51,8 @@ class Task:
     secret_env: tuple[str, ...] = ()
     """Variables that must be set on the machine that runs it; never hashed, never shipped."""
     description: str = ""
-    payload: Mapping[str, Any] = field(default_factory=dict)
+    payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Not for eyes: it may hold values of the main job's variables."""
 
     def to_json(self) -> dict[str, Any]:
         """The task as canonical JSON takes it."""

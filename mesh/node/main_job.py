@@ -6,8 +6,11 @@ from dataclasses import replace
 import trio
 
 from mesh.adapters.native.plan import plan
+from mesh.adapters.nx.environment import forwarded
+from mesh.adapters.nx.plan import TOOL as NX
 from mesh.cache.server import LoopbackCache
 from mesh.errors import Exit
+from mesh.exec.passing import RUN_ENV, shipped
 from mesh.graph import Graph
 from mesh.node.board import Board
 from mesh.node.command import Command
@@ -33,7 +36,7 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
         for notice in planned.notices:
             board.news(Notice(notice))
         graph, manifest = planned.graph, planned.manifest
-    command = Command(request.command, lambda graph: _adjusted(graph, request), started)
+    command = Command(request.command, lambda graph: _adjusted(graph, request, settings), started)
 
     async def body(peer: Peer) -> None:
         agents = LocalAgents(
@@ -53,7 +56,7 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
                 await agents.start(request.agents, workspaces, ["--slots", str(request.agent_slots)])
                 peer.nursery.start_soon(agents.watch)
             if graph is not None:
-                await peer.plan(_adjusted(_with_manifest(graph, manifest, peer), request))
+                await peer.plan(_adjusted(_with_manifest(graph, manifest, peer), request, settings))
                 peer.shell.happen(ev.GraphsClosed())
             else:
                 await command.run(peer)
@@ -85,13 +88,18 @@ def _with_manifest(graph: Graph, manifest: Mapping[str, str], peer: Peer) -> Gra
     return Graph.of(replace(task, payload={**task.payload, MANIFEST: named}) for task in graph.tasks.values())
 
 
-def _adjusted(graph: Graph, request: Request) -> Graph:
-    """Retries and time-outs of the command line, for tasks that have none of their own."""
+def _adjusted(graph: Graph, request: Request, settings: Settings) -> Graph:
+    """Retries and time-outs of the command line, for tasks that have none of their own; and the variables that all are to have."""
+    hidden = () if settings.secret is None else (settings.secret.decode(errors="surrogateescape"),)
+    named = shipped(settings.environ, request.pass_env, hidden=hidden)
+    for_nx = shipped(settings.environ, (*request.pass_env, *forwarded(settings.environ)), hidden=hidden)
     tasks = []
     for task in graph.tasks.values():
         retries = task.retries or request.retries or 0
         timeout_ms = task.timeout_ms or request.task_timeout_ms or 0
-        tasks.append(replace(task, retries=retries, timeout_ms=timeout_ms))
+        variables = for_nx if task.tool == NX else named
+        payload = {**task.payload, RUN_ENV: variables} if any(variables.values()) else task.payload
+        tasks.append(replace(task, retries=retries, timeout_ms=timeout_ms, payload=payload))
     return Graph.of(tasks)
 
 

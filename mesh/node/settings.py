@@ -56,3 +56,4 @@ class Request:
     ledger: Path | None = None
     retries: int | None = None
     task_timeout_ms: int | None = None
+    pass_env: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from mesh.exec.archive import pack, restore
 from mesh.exec.ending import end_everything
 from mesh.exec.environment import Identity, Surroundings
 from mesh.exec.globs import Globs
+from mesh.exec.passing import taken
 from mesh.exec.process import Exited, Spec, now_ms, run
 from mesh.exec.tree import clear, fingerprint
 from mesh.graph import Task
@@ -97,9 +98,9 @@ class NativeRunner:
         return _outcome(exited, outputs=blob)
 
     def _spec(self, task: Task) -> Spec:
-        if unset := [name for name in task.secret_env if not self._environ.get(name)]:
+        if missing := [name for name in task.secret_env if not self._environ.get(name)]:
             raise UsageError(
-                f"needs {', '.join(unset)} (secret_env), not set on this machine; set it there, or keep the task away"
+                f"needs {', '.join(missing)} (secret_env), not set on this machine; set it there, or keep the task away"
             )
         read = Reader(dict(task.payload), f"{task.id}.payload")
         identity = Identity(
@@ -109,14 +110,15 @@ class NativeRunner:
             shard=read.number("shard", default=0),
             shards=read.number("shards", default=0),
         )
+        values, unset = taken(task.payload)
         return Spec(
             argv=_argv(task, read),
             cwd=self._workspace / _inside(read.text("cwd", default="")),
             env=self._surroundings.environment(
                 identity,
-                pass_env=read.string_table("pass_env") if read.has("pass_env") else {},
+                pass_env={**values, **(read.string_table("pass_env") if read.has("pass_env") else {})},
                 env=read.string_table("env") if read.has("env") else {},
-                unset=read.texts("unset_env", default=()),
+                unset=(*unset, *read.texts("unset_env", default=())),
             ),
             timeout_ms=task.timeout_ms,
         )

@@ -27,6 +27,34 @@ _AGAINST_THE_CACHE: Final = (
 )
 
 
+_OF_ONE_MACHINE: Final = (
+    "NX_AGENT",
+    "NX_BRANCH",
+    "NX_CACHE_DIRECTORY",
+    "NX_CI_EXECUTION",
+    "NX_CLI_SET",
+    "NX_CLOUD",
+    "NX_DAEMON",
+    "NX_INVOKED_BY_RUNNER",
+    "NX_NO_CLOUD",
+    "NX_PROJECT_GRAPH_CACHE_DIRECTORY",
+    "NX_RUN_GROUP",
+    "NX_SELF_HOSTED_REMOTE_CACHE",
+    "NX_SOCKET_DIR",
+    "NX_TASK",
+    "NX_TUI",
+    "NX_WORKSPACE_DATA_DIRECTORY",
+    "NX_WORKSPACE_ROOT",
+    *_AGAINST_THE_CACHE,
+)
+"""How these begin: who a machine or a CI run is, where it keeps things, and what dte itself decides."""
+
+
+def forwarded(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of the main job's variables by which its nx works as it does, so that nx on agents works alike."""
+    return tuple(name for name in environ if name.startswith("NX_") and not name.startswith(_OF_ONE_MACHINE))
+
+
 def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, token: str) -> dict[str, str]:
     """What the user's command is started with: any nx under it finds dte at `socket_path`, and takes artifacts from `cache_url`.
 

@@ -24,6 +24,7 @@ from mesh.adapters.nx.session import Loopback
 from mesh.adapters.nx.worker import NxWorker
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 from mesh.exec.ending import end_processes
+from mesh.exec.passing import taken
 from mesh.graph import Graph, Task
 from mesh.store.blobs import BlobStore
 from mesh.types import Blob, TaskId, UnixMs
@@ -62,6 +63,7 @@ class NxRunner:
         self._awaited: set[TaskId] = set()
         """Tasks that others wait for."""
         self._plans: list[Mapping[str, Any]] = []
+        self._variables: list[tuple[dict[str, str], tuple[str, ...]]] = []
         self._plan_of: dict[TaskId, int] = {}
         self._told: dict[int, int] = {}
         self._telling = trio.Lock()
@@ -76,6 +78,7 @@ class NxRunner:
         self._awaited.update(dep for task in graph.tasks.values() for dep in task.deps)
         self._plan_of.update(dict.fromkeys(graph.tasks, len(self._plans)))
         self._plans.append(nx_graph(graph))
+        self._variables.append(taken(next((task.payload for task in graph.tasks.values()), {})))
 
     async def restore(self, task: Task, outputs: Blob) -> None:
         """Put the outputs of `task` in place. Raises `CorruptError`, and `RestoreError` where nx did not do it."""
@@ -167,7 +170,9 @@ class NxRunner:
         async with self._telling:
             if self._told.get(plan) != self._worker.generation:
                 generation = self._worker.generation
-                await self._worker.request({"do": "plan", "plan": plan, "graph": self._plans[plan]})
+                values, unset = self._variables[plan]
+                about = {"graph": self._plans[plan], "values": values, "unset": list(unset)}
+                await self._worker.request({"do": "plan", "plan": plan, **about})
                 self._told[plan] = generation
         return plan
 

@@ -24,7 +24,10 @@ let projectGraph;
 let nxJson;
 
 const requests = {
-  plan({ plan, graph }) {
+  plan({ plan, graph, values, unset }) {
+    // Before anything is hashed: variables are inputs, too.
+    for (const name of unset) delete process.env[name];
+    Object.assign(process.env, values);
     // nx from 23 on takes null for a broken hash, and none for one that it has to compute.
     for (const task of Object.values(graph.tasks)) if (!task.hash) delete task.hash;
     plans.set(plan, graph);

@@ -21,6 +21,7 @@ from mesh.adapters.turbo.environment import worker_environment
 from mesh.adapters.turbo.errors import DriftError, NotKeptError, RestoreError, TurboError
 from mesh.adapters.turbo.plan import turbo_id
 from mesh.adapters.turbo.session import Loopback, Visit
+from mesh.exec.passing import applied
 from mesh.exec.process import Exited, Spec, run
 from mesh.graph import Task
 from mesh.types import Blob, TaskId
@@ -107,7 +108,11 @@ class TurboRunner:
             argv=(str(turbo), *run_arguments(map(turbo_id, tasks), task.payload, *options)),
             cwd=self._workspace,
             env=worker_environment(
-                self._environment, task.payload["environment"], self._private, url, self._loopback.token
+                applied(self._environment, task.payload),
+                task.payload["environment"],
+                self._private,
+                url,
+                self._loopback.token,
             ),
             timeout_ms=timeout_ms,
         )
