@@ -1,5 +1,6 @@
 """Nx over a real mesh: a main job and two agents, three clones with three HOMEs, against plain nx in a fourth."""
 
+import json
 import re
 import signal
 import subprocess
@@ -119,6 +120,27 @@ def test_a_failing_test_has_nx_own_code_its_log_here_and_its_dependents_skipped(
         assert dte("verify", str(main.ledger)).returncode == 0
     finally:
         site.close()
+
+
+@pytest.mark.slow
+def test_a_task_on_an_agent_has_the_variables_that_nx_on_main_works_by_and_those_that_were_passed(site: NxSite):
+    tool = site.workspace.path / "tools/task.js"
+    tool.write_text(
+        f"if (process.argv[2] === 'lint') {{ console.log(JSON.stringify(process.env)); process.exit(0); }}\n{tool.read_text()}"
+    )
+    for command in (["add", "-A"], ["-c", "user.email=a@b.c", "-c", "user.name=n", "commit", "-qm", "tells"]):
+        subprocess.run(["git", *command], cwd=site.workspace.path, check=True)
+    site.agent("a1", NX_OF_OURS="false", API_URL="of the agent", NX_BRANCH="of the agent")
+    told = {"NX_OF_OURS": "true", "API_URL": "of main", "NX_BRANCH": "of main", "GITHUB_SHA": "of main"}
+    main = site.nx("run", "p0:lint", **told, DTE_PASS_ENV="API_URL")
+    assert main.ended(LIMIT_S) == 0
+    assert main.tasks["p0:lint"]["where"] == "a1"
+    line = next(line for line in main.out.read_text().splitlines() if line.lstrip().startswith('{"'))
+    seen = json.loads(line)
+    assert (seen["NX_OF_OURS"], seen["API_URL"]) == ("true", "of main")
+    assert seen.get("NX_BRANCH") == "of the agent"
+    assert "GITHUB_SHA" not in seen
+    assert not [name for name in seen if name.startswith("DTE_SECRET")]
 
 
 @pytest.mark.slow
