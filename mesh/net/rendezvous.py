@@ -7,6 +7,7 @@ network file system, which may hang: everything runs in a thread, and a cancelle
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,10 @@ from mesh.wire.canonical import Reader
 ADVERT_BYTES_MAX: Final = 16 * 1024
 ADVERTS_MAX: Final = 4_096
 ADDRESSES_MAX: Final = 64
+OVER_MAX_MS: Final = 10 * 60 * 1_000
+"""For so long it can be seen that a run is over. A later run of the same name must not be taken for the one before."""
 _SUFFIX: Final = ".json"
+_OVER: Final = "over"
 
 T = TypeVar("T")
 
@@ -56,6 +60,7 @@ class Rendezvous:
         """
         data = canonical.encode({"version": 1, "node_id": node_id, "addresses": list(addresses)[:ADDRESSES_MAX]})
         self._mine = self._place / f"{node_id}{_SUFFIX}"
+        await _in_thread(partial(_remove, self._place / _OVER))
         await _in_thread(partial(self._write, self._mine, data))
 
     async def peers(self) -> list[Advert]:
@@ -67,6 +72,15 @@ class Rendezvous:
         mine = self._mine
         if mine is not None:
             await _in_thread(partial(_remove, mine))
+
+    async def conclude(self, verdict: str) -> None:
+        """Say that the run is over, to those who come too late."""
+        data = canonical.encode({"version": 1, "verdict": verdict, "ended_ms": time.time_ns() // 1_000_000})
+        await _in_thread(partial(self._write, self._place / _OVER, data))
+
+    async def concluded(self) -> str:
+        """How the run has ended; "" where nothing is known of that."""
+        return await _in_thread(partial(_verdict, self._place / _OVER))
 
     def _write(self, path: Path, data: bytes) -> None:
         draft = path.with_suffix(".draft")
@@ -106,6 +120,15 @@ def _advert(path: Path) -> Advert | None:
     except (OSError, RemoteError):
         return None
     return advert if path.name == f"{advert.node_id}{_SUFFIX}" else None
+
+
+def _verdict(path: Path) -> str:
+    try:
+        read = Reader(canonical.decode(_content(path)), path.name)
+        age_ms = time.time_ns() // 1_000_000 - read.number("ended_ms")
+        return read.text("verdict") if read.number("version") == 1 and abs(age_ms) < OVER_MAX_MS else ""
+    except (OSError, RemoteError):
+        return ""
 
 
 def _content(path: Path) -> bytes:

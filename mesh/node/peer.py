@@ -9,7 +9,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol, assert_never, get_args
 
 import psutil
 import trio
@@ -48,7 +48,7 @@ from mesh.node.transfers import MissingError, Transfers
 from mesh.node.work import Work
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
-from mesh.protocol.news import News, Notice
+from mesh.protocol.news import News, Notice, Verdict
 from mesh.protocol.node import Config, Node
 from mesh.store.blobs import BlobStore
 from mesh.store.ledger_dir import LedgerDirectory
@@ -476,14 +476,21 @@ class Peer:
                 await rendezvous.publish(self.identity.key.node_id, self.listener.addresses)
                 await trio.sleep_forever()
             while True:
-                for advert in await rendezvous.peers():
+                adverts = await rendezvous.peers()
+                for advert in adverts:
                     self.links.keep_peer(advert.node_id, advert.addresses)
+                if not adverts and (verdict := _as_verdict(await rendezvous.concluded())) is not None:
+                    self.shell.happen(ev.Over(verdict))
                 await trio.sleep(RENDEZVOUS_MS / 1000)
         except UsageError as error:
             self._fail(error)
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await rendezvous.withdraw()
+                # `local` is the name of every run that nobody has named: the next one must not be taken for this.
+                named = self.settings.run_id.partition("/")[0] != "local"
+                if self.settings.role == "main" and self._outcome is not None and named:
+                    await rendezvous.conclude(self._outcome.end.verdict or "cancelled")
 
     async def _status(self, request: Request) -> Response:
         if request.target.startswith(f"/{LOGS}/") and self.settings.role == "main":
@@ -507,6 +514,10 @@ class Peer:
                 self._outcome = Outcome(fx.End(None, f"stopped by {name}"), signal=number)
                 self.observer.news(Notice(f"{name}: ending every task; once more to not wait for them"))
                 self.shell.happen(ev.Stop(name))
+
+
+def _as_verdict(text: str) -> Verdict | None:
+    return next((verdict for verdict in get_args(Verdict) if verdict == text), None)
 
 
 def run_tag(run_id: str) -> str:

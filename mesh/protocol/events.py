@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mesh.graph import Graph
+from mesh.protocol.news import Verdict
 from mesh.types import Blob, Digest, NodeId, TaskId, UnixMs
 from mesh.wire.messages import Message
 
@@ -184,6 +185,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Over:
+    """This agent has come too late: the run has ended."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """`Node.deadline` has come."""
 
@@ -206,5 +214,6 @@ Event = (
     | Undelivered
     | Heard
     | Stop
+    | Over
     | Tick
 )

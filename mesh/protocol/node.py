@@ -214,6 +214,8 @@ class Node:
                 return [] if (leader := self._open_run()) is None else leader.heard(event, now)
             case ev.Stop():
                 return self._stop(event, now)
+            case ev.Over(verdict):
+                return self._leave(f"the run is over: {verdict}", verdict) if self.main is None else []
             case ev.Tick():
                 return self._tick(now)
             case _:

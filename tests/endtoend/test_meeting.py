@@ -179,6 +179,15 @@ def test_peers_meet_in_a_directory_and_runs_with_one_secret_do_not_mix(site_of: 
     assert left
 
 
+def test_an_agent_that_comes_when_the_run_is_over_leaves_at_once_with_its_result(site_of: MakeSite) -> None:
+    site = site_of(toml(bad='command = "exit 3"'))
+    meeting = ("--rendezvous", str(site.root / "meeting"))
+    assert site.main("bad", *meeting, "--agent-wait", "100ms", listen=False).ended() == 1
+    late = site.agent("late", *meeting, "--wait", "10m", "--exit-with-run")
+    assert late.ended(30) == 1
+    assert "the run is over: failure" in late.text
+
+
 def test_an_agent_that_dials_the_main_job_of_another_run_is_refused(site_of: MakeSite) -> None:
     site = site_of(HELD)
     main = site.main("hold", "--slots", "1", "--agent-wait", "1s")

@@ -94,3 +94,26 @@ def test_a_read_only_directory_is_named(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="cannot be written to"):
         trio.run(Rendezvous(tmp_path, "run1").publish, A, ["h:1"])
+
+
+def test_who_comes_late_can_see_that_the_run_is_over_until_another_begins_under_its_name(tmp_path):
+    async def main() -> None:
+        meeting, late = Rendezvous(tmp_path, "run1"), Rendezvous(tmp_path, "run1")
+        await meeting.publish(A, ["h:1"])
+        assert await late.concluded() == ""
+        await meeting.withdraw()
+        await meeting.conclude("failure")
+        assert await late.concluded() == "failure"
+        assert await late.peers() == []
+        assert await Rendezvous(tmp_path, "run2").concluded() == ""
+        await meeting.publish(B, ["h:2"])
+        assert await late.concluded() == ""
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"version":1,"verdict":"success","ended_ms":1000}', '{"version":2}'])
+def test_a_mark_that_is_old_or_no_mark_at_all_says_nothing(tmp_path, content):
+    (tmp_path / "run1").mkdir()
+    (tmp_path / "run1/over").write_text(content)
+    assert trio.run(Rendezvous(tmp_path, "run1").concluded) == ""

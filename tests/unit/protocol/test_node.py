@@ -267,6 +267,18 @@ def test_an_agent_leaves_when_no_main_job_comes():
     assert (agent.end.verdict, agent.end.reason) == (None, "no main job came within 20 s")
 
 
+def test_an_agent_that_comes_too_late_leaves_at_once_with_the_runs_verdict():
+    agent = AgentNode("build", meet=False)
+    agent.step(ev.Over("failure"))
+    assert (agent.end.verdict, agent.end.reason) == ("failure", "the run is over: failure")
+
+
+def test_who_has_met_its_main_job_believes_nobody_else_that_the_run_is_over():
+    agent = AgentNode("build")
+    agent.step(ev.Over("failure"))
+    assert agent.end is None
+
+
 def test_an_agent_that_has_lost_its_main_job_finishes_what_runs_and_then_waits_for_it():
     agent = AgentNode("a", "b", slots=1, wait_ms=20_000)
     agent.award("a")
