@@ -32,6 +32,8 @@ HANDSHAKE_MS: Final = 10_000
 RECEIVE_BYTES: Final = 256 * 1024
 """What is taken from or given to the kernel at once (measured: 16 KiB is a fifth slower, 1 MiB a seventh)."""
 RECEIVE_SOME_BYTES: Final = 64 * 1024
+RECORD_BYTES: Final = 16 * 1024
+"""The most that TLS puts into one record."""
 PART_MS: Final = 1_000
 """How long a closing side waits for the other to have read its last words."""
 REPLY_MS: Final = 50
@@ -139,7 +141,13 @@ class TlsStream:
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`. Cancelled halfway it leaves the stream broken, because the peer has a part of it."""
-        async with self._sending:
+        if len(data) > RECORD_BYTES or self._sending.locked():
+            await self._sending.acquire()
+        else:
+            # A task switch costs more than a short frame; who sends much lets others have their turn.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._sending.acquire_nowait()
+        try:
             if self._broken is not None:
                 raise self._broken
             view = memoryview(data)
@@ -152,6 +160,8 @@ class TlsStream:
             except BaseException:
                 self._break("was being sent something when that was cancelled")
                 raise
+        finally:
+            self._sending.release()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """What has arrived, at most `max_bytes`, at least one byte; b"" once the peer has closed in good order."""
@@ -228,23 +238,27 @@ class TlsStream:
             raise self._unreadable
         count = 0
         try:
-            while count < len(buffer):
+            while count < len(buffer) and self._has_more:
                 got = cast("int", self._tls.read(len(buffer) - count, buffer[count:]))
                 if got == 0:
-                    break
+                    return count
                 count += got
         except ssl.SSLWantReadError:
-            if count == 0:
-                return None
-        except ssl.SSLZeroReturnError:
             pass
+        except ssl.SSLZeroReturnError:
+            return count
         except ssl.SSLError as error:
             # TLS names a failure only once, and what came before it is good.
             self._unreadable = self._failed(error)
             if count == 0:
                 raise self._unreadable from None
         self.proven = self.proven or count > 0
-        return count
+        return count or None
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether a look at what is here may be worth its price: without this, TLS says by an exception that it needs more."""
+        return bool(self._incoming.pending or self._tls.pending() or self._incoming.eof)
 
     def _failed(self, error: ssl.SSLError) -> NetError:
         if not self.proven and (refusal := self._refusal(error)) is not None:

@@ -7,8 +7,9 @@ message for each pair of an agent and a task.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from mesh.types import NodeId, TaskId
-from mesh.wire.messages import Record
+from mesh.protocol.effects import Effect, Send
+from mesh.types import Epoch, NodeId, TaskId
+from mesh.wire.messages import Record, Records
 
 Deps = Callable[[TaskId], Iterable[TaskId]]
 
@@ -29,9 +30,15 @@ class Bulletin:
         return list(self._known)
 
     def begin(self, agent: NodeId) -> None:
-        """A newcomer, or one with a new link: what went over the last one may be lost, so it knows nothing."""
-        self._known[agent] = {}
-        self._due[agent] = {}
+        """A newcomer, or one that introduces itself again."""
+        self._known.setdefault(agent, {})
+        self._due.setdefault(agent, {})
+
+    def forget(self, agent: NodeId) -> None:
+        """It has a new link, and what went over the last one may be lost: it knows nothing."""
+        for told in (self._known, self._due):
+            if agent in told:
+                told[agent].clear()
 
     def leave(self, agent: NodeId) -> None:
         """It is gone."""
@@ -62,10 +69,11 @@ class Bulletin:
                 known[task] = due[task] = None
                 stack.extend(deps_of(task))
 
-    def take(self, agent: NodeId) -> tuple[Record, ...]:
+    def tell(self, agent: NodeId, epoch: Epoch) -> list[Effect]:
         """What is to be told now."""
         due = self._due.get(agent)
         if not due:
-            return ()
-        self._due[agent] = {}
-        return tuple(self.latest[task] for task in due if task in self.latest)
+            return []
+        records = tuple(self.latest[task] for task in due if task in self.latest)
+        due.clear()
+        return [Send(agent, Records(epoch, records))] if records else []

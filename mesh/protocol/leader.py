@@ -114,8 +114,7 @@ class Leader:
 
     def linked(self, node: NodeId) -> None:
         """A new link stands. What went over the last one may be lost: records are told anew before the first award."""
-        if node in self.bulletin.agents:
-            self.bulletin.begin(node)
+        self.bulletin.forget(node)
 
     def joined(self, peer: Peer, chain: tuple[bytes, ...], now: Instant) -> list[Effect]:
         """A node has introduced itself as an agent, for the first time or again."""
@@ -135,13 +134,12 @@ class Leader:
             self.recorder.join(node, hello.name, chain, now)
             effects.append(Tell(news.AgentJoined(node, hello.name, hello.slots)))
         # Over a new link everything is told again: what was under way when the last one broke may be lost.
-        if node not in self.bulletin.agents:
-            self.bulletin.begin(node)
+        self.bulletin.begin(node)
         effects.append(Send(node, self.announce()))
         for task in self.market.agents[node].jobs:
             state = self.market.tasks[task]
-            effects += self._tell_needed(node, state)
-            effects.append(Send(node, Award(self.epoch, self._next_seq(), task, state.attempt)))
+            again = Send(node, Award(self.epoch, self._next_seq(), task, state.attempt))
+            effects += [*self._tell_needed(node, state), again]
         return [*effects, *self.clear(now)]
 
     def lost(self, node: NodeId, reason: str, now: Instant, *, lost: bool) -> list[Effect]:
@@ -240,11 +238,7 @@ class Leader:
     def _tell_needed(self, node: NodeId, state: TaskState) -> list[Effect]:
         """What this agent has not been told of what the task needs: it rides before the award."""
         self.bulletin.need(node, state.task.deps, lambda task: self.market.tasks[task].task.deps)
-        return self._tell_records(node)
-
-    def _tell_records(self, node: NodeId) -> list[Effect]:
-        records = self.bulletin.take(node)
-        return [Send(node, Records(self.epoch, records))] if records else []
+        return self.bulletin.tell(node, self.epoch)
 
     def started(self, node: NodeId, message: Started, now: Instant) -> list[Effect]:
         """A task's process runs."""
@@ -349,7 +343,7 @@ class Leader:
         if state.phase is Phase.DONE:
             # It has been decided already; the record tells the agent so.
             self.bulletin.acknowledge(node, state.task.id)
-            return self._tell_records(node)
+            return self.bulletin.tell(node, self.epoch)
         if (node, completion.attempt) in state.failed:
             return [*self._failed_once(state, completion, node, now), *self.clear(now)]
         if completion.status == "failure":
@@ -543,8 +537,7 @@ class Leader:
             state.record = Record(record.task, record.status, record.key, record.outputs, (*record.holders, self.me))
             self.bulletin.record(state.record)
         effects.append(Tell(news.TaskDelivered(event.task)))
-        opens = self._settle(state)
-        return [*effects, *(self.clear(now) if opens else self._end_if_done(now))]
+        return [*effects, *(self.clear(now) if self._settle(state) else self._end_if_done(now))]
 
     def _settle(self, state: TaskState) -> bool:
         """Its outputs are in the main job's workspace, and so are those of all before it. Whether a task that is ready waited for that."""

@@ -446,7 +446,7 @@ def test_receives_that_are_cancelled_again_and_again_lose_nothing(pair, main_nod
             async def send_slowly() -> None:
                 for start in range(0, len(content), 64_000):
                     await near.send_all(content[start : start + 64_000])
-                    await trio.sleep(0.0005)
+                    await trio.sleep(0.002)
 
             nursery.start_soon(send_slowly)
             while len(data) < len(content):
