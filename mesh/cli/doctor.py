@@ -30,6 +30,10 @@ def doctor(
         metavar="FILE",
         help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
     ),
+    save: str = typer.Option("", metavar="FILE", help="Write what the tasks' hashes are made of here, for --compare."),
+    compare: str = typer.Option(
+        "", metavar="FILE", help="Say which tasks have another hash here than where FILE was saved, and why."
+    ),
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
     """Look at this workspace, this machine and the peers it is told of; nothing is run, nothing is changed.
@@ -42,9 +46,12 @@ def doctor(
     from mesh.cli.common import run_id_of, split_list
     from mesh.wire import canonical
 
-    checks, authority = _machine(run_id, env, secret_file)
-    checks += _workspace(tasks or [])
-    checks += peers(authority, run_id_of(run_id, env), split_list(peer), rendezvous)
+    if save or compare:
+        checks = _hashes(save, compare, tasks or [])
+    else:
+        checks, authority = _machine(run_id, env, secret_file)
+        checks += _workspace(tasks or [])
+        checks += peers(authority, run_id_of(run_id, env), split_list(peer), rendezvous)
     ok = all(check.level != "bad" for check in checks)
     if json:
         told = [{"level": check.level, "what": check.what, "advice": check.advice} for check in checks]
@@ -66,6 +73,20 @@ def _machine(run_id: str, env: str, secret_file: str) -> "tuple[list[Check], Aut
     run, authority = machine.run(run_id, env, secret_file)
     programs = machine.programs(root, node=manager_of(root) is not None)
     return [*programs, machine.data_directory(), machine.addresses(), run], authority
+
+
+def _hashes(saved: str, compared: str, tasks: Many) -> list[Check]:
+    import os
+    from pathlib import Path
+
+    from mesh.cli.checks import hashes
+    from mesh.errors import UsageError
+
+    if (saved and compared) or (compared and tasks):
+        raise UsageError("--compare FILE goes alone: it looks at the tasks that FILE was saved for")
+    if saved:
+        return [hashes.save(Path(saved), Path.cwd(), tasks, os.environ)]
+    return [*hashes.compare(Path(compared), Path.cwd(), os.environ)]
 
 
 def _workspace(tasks: Many) -> list[Check]:

@@ -28,6 +28,7 @@ const NX_ITSELF = /[\\/](?:\.bin[\\/]nx|nx[\\/](?:dist[\\/])?bin[\\/]nx(?:\.js)?
 
 const address = process.env.DTE_NX_SOCKET;
 const saved = JSON.parse(process.env.DTE_NX_SAVED ?? '{}');
+const named = process.env.DTE_NX_INPUTS === 'named';
 let taken = false;
 
 if (address && isMainThread) {
@@ -340,6 +341,7 @@ function makePlan(nx, options, context, { local, settled }) {
     settled: [...settled],
     tasks: Object.fromEntries(all.map((task) => [task.id, { ...essence(task), hash: task.hash ?? '' }])),
     inputs: Object.fromEntries(all.map((task) => [task.id, marks(task)])),
+    input_names: named ? Object.fromEntries(all.map((task) => [task.id, Object.keys(task.hashDetails?.nodes ?? {})])) : {},
     // Kept as this nx has them: plain ids up to 23, objects since 24.
     dependencies: graph.dependencies,
     continuous_dependencies: graph.continuousDependencies ?? {},

@@ -23,6 +23,8 @@ from mesh.wire.canonical import Reader
 TOOL: Final = "nx"
 PLAN_TASKS_MAX: Final = 200_000
 NX_VERSION_MIN: Final = "20.8"
+MARK_CHARS: Final = 8
+"""What stands for one input of a hash and its value: enough to find those that differ."""
 
 
 @dataclass(frozen=True, slots=True)

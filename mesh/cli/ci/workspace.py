@@ -136,6 +136,11 @@ def _has_branch(root: Path, name: str) -> bool:
     return True
 
 
+def nx_targets() -> tuple[str, ...]:
+    """Targets that CI is likely to run."""
+    return _NX_TARGETS
+
+
 def turbo_tasks(root: Path) -> list[str]:
     """Tasks of turbo.json that CI is likely to run."""
     path = next(root / name for name, tool in TOOL_FILES if tool == "turbo" and (root / name).is_file())
