@@ -1,77 +1,176 @@
-"""How long a task will take, from what was seen so far: by task, else by target, else by everything, else a guess.
+"""How long a task will take, and how fast an agent is, from what agents bid and from what this run has shown.
 
-The mean is exponentially weighted on the logarithm, since durations are skewed: one slow run must not double every later estimate.
+All is reckoned on logarithms of milliseconds, since durations are skewed. A task has one duration for everybody, that of a machine of speed 1, and an agent
+one speed for everything:
+
+    log duration of a task on an agent = log duration of the task - log speed of the agent
+
+What an agent bids is its speed's and its task's affair mixed, and noisy. Comparing agents by such bids would send each task to whoever errs most, and let it
+wait there. So a bid is split: the median of what an agent differs by from the others, over all tasks, is its speed; what remains, averaged over all agents, is
+the task. Speeds are shrunk towards 1 by the variance of what they were seen in.
+
+A task that nobody knows is taken to be like others of its target, and of its project, as far as this run has seen any (`family`).
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Final
 
-from mesh.types import TaskId
+from mesh.types import NodeId, TaskId
 
 GUESS_MS: Final = 1_000
-WEIGHT_PERCENT: Final = 30
-"""How much of the newest sample enters the mean."""
+"""A task where nothing was ever seen."""
+
+# Variances, on logarithms.
+_OF_KNOWN: Final = 9 / 100
+"""Of a duration around what was known of its task beforehand: sigma 0.3."""
+_OF_TARGET: Final = 64 / 100
+"""Of a duration around what others of its target take, until some have been seen: sigma 0.8."""
+_OF_SPEEDS: Final = 16 / 100
+"""Of agents: about that of speeds from 0.5 to 2."""
+_SHIFT_MAX: Final = 7 / 10
+"""One sample moves a speed as if it were off by a factor of two at most: a straggler says nothing of its agent."""
+_SHARED_MAX: Final = 20
+"""A bid counts as much as so many executions: it was learnt on other days."""
+_PRIOR: Final = 1 / 2
+"""Samples that the mean above counts for, in a mean that has few."""
+_Z_90: Final = 128 / 100
 
 
-def target_of(task: TaskId) -> str:
-    """What stands behind the last colon: tasks of one target tend to take alike."""
-    return task.rpartition(":")[2]
+def family(task: TaskId) -> tuple[str, str]:
+    """The project and the target in a task's id, without its shard (`test/3`), its configuration and its part (`e2e-ci--src/a.spec.ts`).
+
+    Numbers at the end of an id without a project are taken for a shard's: `mProject_00012`.
+    """
+    project, colon, rest = task.partition(":")
+    target = (rest if colon else project).partition(":")[0].partition("--")[0]
+    stem, _, shard = target.rpartition("/")
+    if stem and shard.isdigit():
+        return (project if colon else ""), stem
+    if not colon:
+        stem = target.rstrip("0123456789").rstrip("-_.#")
+        target = stem if stem[-1:].isalnum() else target
+    return (project if colon else ""), target
 
 
 @dataclass(slots=True)
-class Estimator:
-    """Durations of one node, or of one run."""
+class _Mean:
+    """Of logarithms. `spread` is the sum of squared differences from the mean (Welford)."""
 
-    logs: dict[str, float] = field(default_factory=dict)
-    """Mean of log-milliseconds, by task id and by target; "" is the mean of everything."""
-    _seeded: dict[str, None] = field(default_factory=dict)
-    _fresh: dict[str, None] = field(default_factory=dict)
-    _told: dict[str, int] = field(default_factory=dict)
+    count: int = 0
+    value: float = 0
+    spread: float = 0
 
-    def learn(self, task: TaskId, duration_ms: int) -> None:
-        """One execution took this long."""
-        sample = math.log(max(duration_ms, 1))
-        for name in (task, target_of(task), ""):
-            if ":" not in name:
-                self._fresh[name] = None
-            before = self.logs.get(name)
-            self.logs[name] = sample if before is None else before + (sample - before) * WEIGHT_PERCENT / 100
+    def add(self, sample: float) -> None:
+        self.count += 1
+        delta = sample - self.value
+        self.value += delta / self.count
+        self.spread += delta * (sample - self.value)
 
-    def seed(self, task: TaskId, duration_ms: int) -> None:
-        """What is known of a task from earlier runs; what this run has seen already counts more."""
-        if task not in self.logs:
-            self.logs[task] = math.log(max(duration_ms, 1))
-            self._seeded[task] = self._fresh[task] = None
+    def drawn_to(self, above: float, weight: float) -> float:
+        return (self.value * self.count + above * weight) / (self.count + weight)
 
-    def estimate_ms(self, task: TaskId) -> int | None:
-        """The best guess, or None where nothing at all is known."""
-        for name in (task, target_of(task), ""):
-            if name in self.logs:
-                return max(1, round(math.exp(self.logs[name])))
-        return None
-
-    def changed_ms(self) -> dict[str, int]:
-        """What a bid carries: what is known from earlier runs, and of targets ("" is everything) what has changed by more than a quarter."""
-        told: dict[str, int] = {}
-        for name in self._fresh:
-            value = max(1, round(math.exp(self.logs[name])))
-            before = self._told.get(name)
-            if before is None or abs(value - before) * 4 > before:
-                told[name] = self._told[name] = value
-        self._fresh.clear()
-        return told
-
-    def tell_all_again(self) -> None:
-        """Whoever was told may have forgotten."""
-        self._told.clear()
-        self._fresh.update(dict.fromkeys(name for name in self.logs if ":" not in name or name in self._seeded))
+    def variance(self, prior: float, weight: int) -> float:
+        return (self.spread + prior * weight) / (max(self.count - 1, 0) + weight)
 
 
-def lookup_ms(estimates: Mapping[str, int], task: TaskId) -> int | None:
-    """An estimate out of a bid."""
-    for name in (task, target_of(task), ""):
-        if name in estimates:
-            return estimates[name]
-    return None
+@dataclass(slots=True)
+class _Speed:
+    """Evidence of one agent's speed: `total` and `weight` of samples, each by its precision."""
+
+    total: float = 0
+    weight: float = 0
+
+    @property
+    def log(self) -> float:
+        return self.total / (self.weight + 1 / _OF_SPEEDS)
+
+    def add(self, sample: float, variance: float, count: int = 1) -> None:
+        now = self.log
+        sample = min(max(sample, now - _SHIFT_MAX), now + _SHIFT_MAX)
+        self.total += sample * count / variance
+        self.weight += count / variance
+
+
+@dataclass(slots=True)
+class Forecast:
+    """What the leader thinks of all tasks and agents of one run."""
+
+    tasks: dict[TaskId, _Mean] = field(default_factory=dict)
+    """By bids, and by executions of the very task."""
+    speeds: dict[NodeId, _Speed] = field(default_factory=dict)
+    evidence: int = 0
+    """Grows with each bid and each execution: how much more is known than at some time before."""
+    _all: _Mean = field(default_factory=_Mean)
+    _targets: dict[str, _Mean] = field(default_factory=dict)
+    _projects: dict[str, _Mean] = field(default_factory=dict)
+    """What a project's tasks differ by from their targets."""
+
+    def bid(self, node: NodeId, estimates: Mapping[TaskId, int]) -> None:
+        """An agent says what tasks should take there, from its own history."""
+        if not estimates:
+            return
+        logs = {task: math.log(max(duration_ms, 1)) for task, duration_ms in estimates.items()}
+        known = self.tasks
+        shared = [known[task].value - log for task, log in logs.items() if task in known]
+        speed = self.speeds.setdefault(node, _Speed())
+        if shared:
+            speed.add(median(shared), 2 * _OF_KNOWN, min(len(shared), _SHARED_MAX))
+        for task, log in logs.items():
+            known.setdefault(task, _Mean()).add(log + speed.log)
+        self.evidence += 1
+
+    def learn(self, task: TaskId, node: NodeId, duration_ms: int) -> None:
+        """One execution there took this long."""
+        log = math.log(max(duration_ms, 1))
+        speed = self.speeds.setdefault(node, _Speed())
+        known = self.tasks.get(task)
+        if known is not None:
+            speed.add(known.value - log, 2 * _OF_KNOWN)
+        elif self._all.count:
+            speed.add(self._log(task) - log, _OF_TARGET + _OF_SPEEDS)
+        self._learn(task, log + speed.log)
+        self.evidence += known is None
+
+    def _learn(self, task: TaskId, log: float) -> None:
+        project, name = family(task)
+        target = self._targets.setdefault(name, _Mean())
+        self._all.add(log)
+        target.add(log)
+        if project:
+            self._projects.setdefault(project, _Mean()).add(log - target.drawn_to(self._all.value, _PRIOR))
+        if task in self.tasks:
+            self.tasks[task].add(log)
+
+    def speed(self, node: NodeId) -> float:
+        """How many times as fast as the common measure."""
+        known = self.speeds.get(node)
+        return 1 if known is None else math.exp(known.log)
+
+    def _log(self, task: TaskId) -> float:
+        known = self.tasks.get(task)
+        if known is not None:
+            return known.value
+        project, target = family(task)
+        log = self._all.drawn_to(math.log(GUESS_MS), _PRIOR)
+        if target in self._targets:
+            log = self._targets[target].drawn_to(log, _PRIOR)
+        if project in self._projects:
+            log += self._projects[project].drawn_to(0, 1)
+        return log
+
+    def duration_ms(self, task: TaskId) -> int:
+        """What it should take at speed 1."""
+        return max(1, round(math.exp(self._log(task))))
+
+    def overdue_ms(self, task: TaskId) -> int:
+        """What it should not take at speed 1: the more of its 90% quantile and one and a half times what it should."""
+        if task in self.tasks:
+            variance = _OF_KNOWN
+        else:
+            target = self._targets.get(family(task)[1])
+            variance = _OF_TARGET if target is None else target.variance(_OF_TARGET, 4)
+        quantile = math.exp(self._log(task) + _Z_90 * math.sqrt(variance))
+        return max(round(quantile), self.duration_ms(task) * 3 // 2)

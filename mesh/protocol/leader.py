@@ -14,14 +14,14 @@ from mesh.errors import RemoteError
 from mesh.graph import Graph
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
-from mesh.protocol import news
+from mesh.protocol import clearing, news
 from mesh.protocol.brake import Brake
 from mesh.protocol.bulletin import Bulletin
 from mesh.protocol.doubts import Doubt, Doubts
 from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
 from mesh.protocol.events import Delivered, Heard, Undelivered
 from mesh.protocol.facts import difference
-from mesh.protocol.market import Agent, Market, Phase, TaskState
+from mesh.protocol.market import Agent, Live, Market, Phase, TaskState
 from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
 from mesh.protocol.stalls import Stalls, stall_text
@@ -138,7 +138,7 @@ class Leader:
         effects.append(Send(node, self.announce()))
         for task in self.market.agents[node].jobs:
             state = self.market.tasks[task]
-            again = Send(node, Award(self.epoch, self._next_seq(), task, state.attempt))
+            again = Send(node, Award(self.epoch, self._next_seq(), task, state.lives[node].attempt))
             effects += [*self._tell_needed(node, state), again]
         return [*effects, *self.clear(now)]
 
@@ -150,9 +150,10 @@ class Leader:
             return []
         effects: list[Effect] = [Tell(news.AgentLeft(node, agent.name, reason, lost))]
         for state in self.market.leave(node):
-            # What was given up may have taken others with it.
-            if state.phase is not Phase.DONE:
-                effects += self._again(state, agent.name, f"agent {agent.name} is gone: {reason}", now)
+            self.market.drop(state, node)
+            # What was given up may have taken others with it; what has been copied goes on elsewhere.
+            if state.phase is not Phase.DONE and not state.lives:
+                effects += self._again(state, state.attempt, agent.name, f"agent {agent.name} is gone: {reason}", now)
         self._mind_doubts()
         if not self.market.others() and self.market.left:
             effects.append(Tell(news.Notice("no agent is left: the main job goes on alone")))
@@ -164,9 +165,8 @@ class Leader:
         if agent is None or (agent.bid is not None and bid.serial <= agent.bid.serial):
             return []
         effects: list[Effect] = []
-        before, agent.bid = agent.bid, bid
-        agent.estimates |= bid.estimates
-        self.market.resize(agent, bid.slots)
+        before = agent.bid
+        self.market.bid(agent, bid)
         if before is None or (before.open, before.graphs, before.cannot) != (bid.open, bid.graphs, bid.cannot):
             self.market.look_again()
             new = {task: why for task, why in bid.cannot.items() if before is None or task not in before.cannot}
@@ -192,11 +192,10 @@ class Leader:
         for brake in self.brakes:
             if brake.pulled:
                 effects += self._hold_back(brake, now)
-        for state, agent in self.market.clear(now):
-            effects += self._award(state, agent)
-        for state in self.market.take_back(now):
-            assert state.agent is not None
-            effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=False)))
+        for state, live in clearing.clear(self.market, now):
+            effects += self._award(state, live)
+        for state, live in clearing.take_back(self.market, now):
+            effects.append(Send(live.node, Withdraw(self.epoch, state.task.id, live.attempt, kill=False)))
         for state in self.market.hopeless(now):
             if (doubt := self.doubts.settle(state.task.id)) is not None:
                 effects += self._count(doubt, now)
@@ -207,9 +206,7 @@ class Leader:
 
     def _hold_back(self, brake: Brake, now: Instant) -> list[Effect]:
         """Enough has failed: what has not started is not started any more, and what runs is ended where that is wanted."""
-        effects: list[Effect] = []
-        for doubt in self.doubts.settle_all():
-            effects += self._count(doubt, now)
+        effects = [effect for doubt in self.doubts.settle_all() for effect in self._count(doubt, now)]
         for state in self.market.tasks.values():
             if not brake.holds(state.task.id):
                 continue
@@ -219,17 +216,25 @@ class Leader:
                 effects += self._decide(state, "cancelled", f"ended while it ran: {brake.reason}", now)
         return [*(Tell(news.Notice(text)) for text in brake.notices()), *effects]
 
-    def _award(self, state: TaskState, agent: Agent) -> list[Effect]:
-        task = state.task.id
+    def _award(self, state: TaskState, live: Live) -> list[Effect]:
+        task, agent = state.task.id, self.market.agents[live.node]
         seq = self._next_seq()
         effects: list[Effect] = []
         if agent.node == self.me and not self.main_worked:
             self.main_worked = True
             effects.append(Tell(news.AgentJoined(self.me, agent.name, agent.slots)))
         effects += self._tell_needed(agent.node, state)
-        effects.append(Send(agent.node, Award(self.epoch, seq, task, state.attempt)))
-        effects.append(Tell(news.TaskAwarded(task, agent.node, agent.name, state.attempt, self.epoch, seq)))
+        effects.append(Send(agent.node, Award(self.epoch, seq, task, live.attempt)))
+        effects.append(Tell(news.TaskAwarded(task, agent.node, agent.name, live.attempt, self.epoch, seq)))
         return effects
+
+    def _kill(self, state: TaskState, *, but: NodeId | None = None) -> list[Effect]:
+        """It needs nobody any more, or nobody `but` one."""
+        return [
+            Send(node, Withdraw(self.epoch, state.task.id, live.attempt, kill=True))
+            for node, live in state.lives.items()
+            if node != but
+        ]
 
     def _next_seq(self) -> Seq:
         self.seq = Seq(self.seq + 1)
@@ -243,32 +248,34 @@ class Leader:
     def started(self, node: NodeId, message: Started, now: Instant) -> list[Effect]:
         """A task's process runs."""
         state = self.market.tasks.get(message.task)
-        if state is None or state.agent != node or state.attempt != message.attempt or state.phase is not Phase.AWARDED:
+        live = state.live(node, message.attempt) if state is not None else None
+        if state is None or live is None or live.started_at is not None:
             return []
-        state.phase = Phase.RUNNING
-        state.started_at = now
-        state.withdrawing = False
-        if (
-            node != self.me or state.task.tool != "turbo"
-        ):  # which has the terminal there: nobody else hears what it says
-            self.stalls.begin(message.task, message.attempt, self.market.estimates.estimate_ms(message.task) or 0, now)
+        self.market.begins(state, live, now)
+        # turbo has the terminal of the main job: nobody else hears what it says.
+        if len(state.lives) == 1 and (node != self.me or state.task.tool != "turbo"):
+            self.stalls.begin(message.task, message.attempt, self.market.forecast.duration_ms(message.task), now)
         return [Tell(news.TaskStarted(message.task, node, self._name(node), message.attempt))]
 
     def heard(self, event: Heard, now: Instant) -> list[Effect]:
         """When a running task was last heard of."""
         state = self.market.tasks[event.task]
-        quiet_ms = now - state.started_at if event.quiet_ms is None else event.quiet_ms
-        if state.agent is None or not self.stalls.has_stalled(event.task, event.attempt, quiet_ms, now):
+        live = state.numbered(event.attempt)
+        if live is None or live.started_at is None:
             return []
-        return [Tell(news.Notice(stall_text(event.task, self._name(state.agent), quiet_ms, event.last_line)))]
+        quiet_ms = now - live.started_at if event.quiet_ms is None else event.quiet_ms
+        if not self.stalls.has_stalled(event.task, event.attempt, quiet_ms, now):
+            return []
+        return [Tell(news.Notice(stall_text(event.task, self._name(live.node), quiet_ms, event.last_line)))]
 
     def declined(self, node: NodeId, message: Declined, now: Instant) -> list[Effect]:
         """An award is handed back."""
         state = self.market.tasks.get(message.task)
-        if state is None or state.agent != node or state.attempt != message.attempt or state.phase is Phase.DONE:
+        live = state.live(node, message.attempt) if state is not None else None
+        if state is None or live is None:
             return []
         effects: list[Effect] = []
-        taken_back = state.withdrawing
+        taken_back = live.withdrawing
         trouble = not (message.never or taken_back or message.missing)
         if trouble:
             # It may pass: once more, but not for ever.
@@ -284,7 +291,11 @@ class Leader:
                     self.market.wait_for(state, missing)
                 elif state.attempts >= FETCHES_MAX:  # the main job should have them, and yet they cannot be had
                     state.not_on[node] = message.reason
-        effects += self._again(state, self._name(node), message.reason, now, quiet=taken_back)
+        self.market.drop(state, node)
+        if taken_back or state.lives:
+            state.taken_back += 1
+        if not state.lives:
+            effects += self._again(state, live.attempt, self._name(node), message.reason, now, quiet=taken_back)
         if trouble and node in state.not_on:
             effects += self._strike(node, message.task, now)
         return [*effects, *self.clear(now)]
@@ -292,6 +303,7 @@ class Leader:
     def _again(
         self,
         state: TaskState,
+        attempt: int,
         agent: str,
         reason: str,
         now: Instant,
@@ -299,11 +311,8 @@ class Leader:
         quiet: bool = False,
         failed: Completion | None = None,
     ) -> list[Effect]:
-        """It is to be run once more; `failed` is the result that was not taken."""
-        attempt = state.attempt
-        if quiet:
-            state.taken_back += 1
-        elif state.attempts >= ATTEMPTS_MAX:
+        """Nothing of it is live any more: it is to be run once more; `failed` is the result that was not taken."""
+        if not quiet and state.attempts >= ATTEMPTS_MAX:
             return self._decide(state, "failure", f"given up after {state.attempts} attempts; the last: {reason}", now)
         self.stalls.end(state.task.id)
         self.market.requeue(state, now)
@@ -320,7 +329,7 @@ class Leader:
         if state.stops or state.attempts >= ATTEMPTS_MAX:
             return []
         self.undelivered.pop(task, None)
-        return self._again(state, "", f"its outputs are lost: {reason}", now)
+        return self._again(state, state.attempt, "", f"its outputs are lost: {reason}", now)
 
     def _name(self, node: NodeId) -> str:
         agent = self.market.agents.get(node)
@@ -338,7 +347,8 @@ class Leader:
         state = self.market.tasks.get(completion.task)
         if state is None or completion.run_id != self.recorder.run_id or node not in self.market.agents:
             return []
-        if not self._was_asked_for(state, completion, node):
+        named = node == self.me or completion.name == self.market.agents[node].name
+        if not named or not state.asked_for(completion, self.epoch):
             raise RemoteError("unexpected", f"a result of {completion.task} that no award has asked for")
         if state.phase is Phase.DONE:
             # It has been decided already; the record tells the agent so.
@@ -356,11 +366,10 @@ class Leader:
                 effects = self._failed_once(state, completion, node, now)
                 self._mind_doubts()
                 return [*effects, *self.clear(now)]
-        effects = []
-        if state.agent is not None and state.agent != node:
-            effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
+        # The first result counts: whoever else is at it is stopped.
+        effects = self._kill(state, but=node)
         if completion.cache == "none":
-            self.market.estimates.learn(completion.task, completion.ended_ms - completion.started_ms)
+            self.market.learn(completion.task, node, completion.ended_ms - completion.started_ms)
         in_place = self.market.agents[node].shares_main
         effects += self._record(state, completion, envelope, (node,), now, in_place=in_place)
         if completion.status == "success":
@@ -375,18 +384,6 @@ class Leader:
         """Whether nothing more of what it belongs to is to be started."""
         return any(brake.pulled and brake.holds(state.task.id) for brake in self.brakes)
 
-    def _was_asked_for(self, state: TaskState, done: Completion, node: NodeId) -> bool:
-        """Whether it is about what was awarded: whatever an agent says, the ledger stays one that verifies."""
-        return (
-            done.status in ("success", "failure")
-            and 1 <= done.attempt <= state.attempt
-            and done.epoch <= self.epoch
-            and (node == self.me or done.name == self.market.agents[node].name)
-            and done.names(state.task.deps)
-            and done.allowed_to_fail == state.task.allow_failure
-            and done.log is not None
-        )
-
     def _failed_once(self, state: TaskState, failed: Completion, node: NodeId, now: Instant) -> list[Effect]:
         """It failed and may be tried again, elsewhere where that is possible. An award that is under way already is that other try."""
         state.failed[node, failed.attempt] = None
@@ -397,14 +394,20 @@ class Leader:
         others = self.market.agents.values() if state.in_doubt else self.market.others()
         if any(self.market.may_come_to(state, agent, now) for agent in others if agent.node != node):
             state.not_on[node] = "it failed there"
-        if state.agent == node and state.attempt == failed.attempt:
+        live = state.lives.get(node)
+        if live is not None and live.attempt == failed.attempt:
+            self.market.drop(state, node)
             reason = f"failed with exit code {failed.exit_code}"
             if state.in_doubt:
                 reason += ", and nothing has succeeded on that agent yet: another one tries"
-            effects += self._again(state, failed.name, reason, now, failed=failed)
-        elif state.agent == node and state.phase is Phase.AWARDED:
+            if state.lives:
+                told = news.TaskRequeued(failed.task, failed.name, failed.attempt, reason, failed.exit_code, failed.log)
+                effects.append(Tell(told))
+            else:
+                effects += self._again(state, failed.attempt, failed.name, reason, now, failed=failed)
+        elif live is not None and live.started_at is None:
             # It answered the newer award with the old result.
-            effects.append(Send(node, Award(self.epoch, self._next_seq(), failed.task, state.attempt)))
+            effects.append(Send(node, Award(self.epoch, self._next_seq(), failed.task, live.attempt)))
         return effects
 
     def _record(
@@ -432,7 +435,8 @@ class Leader:
         # What a skipped or cancelled task stops has been found together with it.
         downstream = self.market.downstream(task) if state.stops and done.status == "failure" else []
         if done.status == "failure" and state.stops:
-            self._count_failure(task)
+            for brake in self.brakes:
+                brake.failed(task)
         self.undelivered[task] = done.attempt
         self.delivered.pop(task, None)
         effects: list[Effect] = [
@@ -446,10 +450,6 @@ class Leader:
             effects += self._decide(self.market.tasks[other], "skipped", f"{task} did not succeed", now)
         return effects
 
-    def _count_failure(self, task: TaskId) -> None:
-        for brake in self.brakes:
-            brake.failed(task)
-
     def _where(self, done: Completion, holders: tuple[NodeId, ...]) -> str:
         """Whom people are told to have run it; "" for nobody."""
         if holders == (self.me,) and done.status in ("success", "failure"):
@@ -460,9 +460,7 @@ class Leader:
         """The leader itself says how a task ended that nobody ran."""
         if state.phase is Phase.DONE:
             return []
-        effects: list[Effect] = []
-        if state.agent is not None:
-            effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
+        effects = self._kill(state)
         done = self.recorder.decided(state.task, status, problem, self.epoch, max(1, state.attempt))
         return [*effects, *self._record(state, done, done.seal(self.recorder.key), (), now, in_place=True)]
 
@@ -497,9 +495,7 @@ class Leader:
     def _count(self, doubt: Doubt, now: Instant) -> list[Effect]:
         """There is no doubt any more: the task has failed."""
         state = self.market.tasks[doubt.failed.task]
-        effects: list[Effect] = []
-        if state.agent is not None:
-            effects.append(Send(state.agent, Withdraw(self.epoch, state.task.id, state.attempt, kill=True)))
+        effects = self._kill(state)
         return [*effects, *self._record(state, doubt.failed, doubt.envelope, (doubt.node,), now, in_place=False)]
 
     def _strike(self, node: NodeId, task: TaskId, now: Instant) -> list[Effect]:
@@ -537,20 +533,18 @@ class Leader:
             state.record = Record(record.task, record.status, record.key, record.outputs, (*record.holders, self.me))
             self.bulletin.record(state.record)
         effects.append(Tell(news.TaskDelivered(event.task)))
-        return [*effects, *(self.clear(now) if self._settle(state) else self._end_if_done(now))]
+        self._settle(state)
+        return [*effects, *self.clear(now)]
 
-    def _settle(self, state: TaskState) -> bool:
-        """Its outputs are in the main job's workspace, and so are those of all before it. Whether a task that is ready waited for that."""
-        opens = False
+    def _settle(self, state: TaskState) -> None:
+        """Its outputs are in the main job's workspace, and so are those of all before it."""
         stack = [state]
         while stack:
             one = stack.pop()
             if one.task.id in self.delivered and all(self.market.tasks[dep].settled for dep in one.task.deps):
-                one.settled = True
-                waiting = [self.market.tasks[other] for other in self.market.dependents[one.task.id]]
-                opens = opens or any(other.phase is Phase.READY for other in waiting)
+                self.market.settle(one)
+                waiting = (self.market.tasks[other] for other in self.market.dependents[one.task.id])
                 stack += [other for other in waiting if other.task.id in self.delivered and not other.settled]
-        return opens
 
     def not_brought(self, event: Undelivered, now: Instant) -> list[Effect]:
         """They could not be brought."""
@@ -569,28 +563,23 @@ class Leader:
                 *self.clear(now),
             ]
         del self.undelivered[event.task]
-        return [*self._again(state, "", f"its outputs are lost: {event.reason}", now), *self.clear(now)]
+        return [*self._again(state, state.attempt, "", f"its outputs are lost: {event.reason}", now), *self.clear(now)]
 
     # --- the end -------------------------------------------------------------------------------------
 
     def _end_if_done(self, now: Instant) -> list[Effect]:
         if not self.closed or self.market.left or self.undelivered or self.verdict is not None:
             return []
-        verdict: news.Verdict = "error" if self.broken else "failure" if self._has_failed() else "success"
+        verdict: news.Verdict = "error" if self.broken else "failure" if self.market.has_failed() else "success"
         return self._end(verdict, self.broken, now)
-
-    def _has_failed(self) -> bool:
-        """A task behind an allowed failure is no failure; one that was skipped stands behind a real one, which is found itself."""
-        return any(
-            state.record is not None and state.record.status != "success" and not state.task.allow_failure
-            for state in self.market.tasks.values()
-        )
 
     def stop(self, reason: str, now: Instant, *, broken: bool = False, unwanted: bool = False) -> list[Effect]:
         """Somebody wants the run to end: nothing new is started, what runs is ended, and every task is accounted for."""
         if self.verdict is not None:
             return []
-        verdict: news.Verdict = "error" if broken else "failure" if unwanted and self._has_failed() else "cancelled"
+        verdict: news.Verdict = (
+            "error" if broken else "failure" if unwanted and self.market.has_failed() else "cancelled"
+        )
         effects: list[Effect] = []
         for state in list(self.market.tasks.values()):
             if state.phase is not Phase.DONE:
@@ -601,8 +590,7 @@ class Leader:
         self.verdict = verdict
         self.recorder.verdict(verdict, _EXIT_CODES[verdict], now)
         effects = self.recorder.sign()
-        for node in [*self.bulletin.agents, *self.refused]:
-            effects.append(Send(node, Ended(self.epoch, verdict)))
+        effects += [Send(node, Ended(self.epoch, verdict)) for node in [*self.bulletin.agents, *self.refused]]
         return [*effects, Tell(news.RunEnded(verdict)), End(verdict, reason)]
 
     def deadline(self) -> Instant | None:

@@ -1,39 +1,38 @@
-"""The leader's half of the contract net: open tasks by rank, standing bids, awards under (epoch, seq).
+"""The leader's book of the contract net: which tasks are open, who bids, and what has been awarded to whom.
 
     waiting --all dependencies done--> ready --award--> awarded --started--> running --result--> done
        ^                                 ^                 |                    |                 |
        +-- an output was lost -----------+-- declined, agent lost, failed with retries left ------+
 
-A task goes to the agent that is expected to complete it first: when a slot is free there + its own estimate. Among ready tasks the one with the
-longest path to the end of the graph goes first. Every slot may hold one task in advance, so that no message lies between two tasks; an award that
-has not started is taken back when somebody else is idle.
+Among ready tasks the one with the longest path to the end of the graph goes first (its rank). Who gets it is decided in `clearing.py`. A task may have two live
+awards: one that takes much longer than it should is copied, and the first result counts.
 
-The main job is an agent like the others, with the difference that it takes only what it must (`_main_may`): what is bound to it, what no agent can
+The main job is an agent like the others, with the difference that it takes only what it must (`main_takes`): what is bound to it, what no agent can
 do, and everything while there are no agents.
 """
 
 import heapq
-from collections.abc import Iterator
+import math
+from bisect import insort
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from mesh.graph import Graph, Task
-from mesh.protocol.estimate import GUESS_MS, Estimator, lookup_ms
+from mesh.ledger.completion import Completion
+from mesh.protocol.estimate import Forecast
 from mesh.protocol.facts import whole
-from mesh.types import Instant, NodeId, TaskId, after
+from mesh.types import Epoch, Instant, NodeId, TaskId, after
 from mesh.wire.messages import Bid, Hello, Record
 
 GIVE_UP_MS: Final = 120_000
 """How much longer a task that even the main job cannot do is kept open for an agent that can."""
 
+SPEED_CLASSES: Final = 8
+"""Agents whose speeds differ by less than a factor of 2 ^ 1/8 are taken for equally fast."""
+
 DECIDE_MAX_MS: Final = 60_000
 """How long an agent may compare its checkout with a graph while tasks that only it might take wait for it."""
-
-TAKE_BACK_MIN_MS: Final = 200
-"""An award is taken back only where somebody else would be done at least so much earlier: moving it costs a round trip."""
-TAKE_BACKS_MAX: Final = 3
-"""How often one task is moved: estimates that change with every result must not make it wander for ever."""
 
 
 class Phase(IntEnum):
@@ -47,6 +46,18 @@ class Phase(IntEnum):
 
 
 @dataclass(slots=True)
+class Live:
+    """One award of which nothing has come yet."""
+
+    node: NodeId
+    attempt: int
+    awarded_at: Instant
+    started_at: Instant | None = None
+    withdrawing: bool = False
+    """It is asked back, unless it has started."""
+
+
+@dataclass(slots=True)
 class TaskState:
     """One task of the run."""
 
@@ -55,6 +66,8 @@ class TaskState:
     """Which announced graph it came with, from 1."""
     waits_for: dict[TaskId, None]
     phase: Phase = Phase.WAITING
+    duration_ms: int = 0
+    """What it should take at speed 1."""
     rank_ms: int = 0
     order: int = 0
     ready_at: Instant = Instant(0)
@@ -66,10 +79,9 @@ class TaskState:
     """It failed where nothing has succeeded yet: where no other agent can try it at once, the main job does."""
     failed: dict[tuple[NodeId, int], None] = field(default_factory=dict)
     """Attempts that failed while retries were left: where, and which. The same failure may be told twice."""
-    agent: NodeId | None = None
-    awarded_at: Instant = Instant(0)
-    started_at: Instant = Instant(0)
-    withdrawing: bool = False
+    lives: dict[NodeId, Live] = field(default_factory=dict)
+    """Its live awards, the oldest first: one, or two where it has been copied."""
+    copies: int = 0
     not_on: dict[NodeId, str] = field(default_factory=dict)
     handed: dict[NodeId, int] = field(default_factory=dict)
     """How often each agent has handed it back for some trouble of its own."""
@@ -89,6 +101,33 @@ class TaskState:
         allowed = record is not None and record.status == "failure" and self.task.allow_failure
         return record is not None and record.status != "success" and not allowed
 
+    def live(self, node: NodeId, attempt: int) -> Live | None:
+        """That award, if nothing has come of it yet."""
+        live = self.lives.get(node)
+        return live if live is not None and live.attempt == attempt else None
+
+    def numbered(self, attempt: int) -> Live | None:
+        """The same, whoever has it."""
+        return next((live for live in self.lives.values() if live.attempt == attempt), None)
+
+    def asked_for(self, done: Completion, epoch: Epoch) -> bool:
+        """Whether it is about what was awarded: whatever an agent says, the ledger stays one that verifies."""
+        return (
+            done.status in ("success", "failure")
+            and 1 <= done.attempt <= self.attempt
+            and done.epoch <= epoch
+            and done.names(self.task.deps)
+            and done.allowed_to_fail == self.task.allow_failure
+            and done.log is not None
+        )
+
+
+class Slot(NamedTuple):
+    """When a slot is expected to be free, and from when on it may be given its next task in advance; an idle one is since ever."""
+
+    free_at: int
+    soon_at: int
+
 
 @dataclass(slots=True)
 class Agent:
@@ -105,12 +144,23 @@ class Agent:
     """It is given nothing for now: what failed there is being tried elsewhere."""
     joined_at: Instant = Instant(0)
     bid: Bid | None = None
-    estimates: dict[str, int] = field(default_factory=dict)
-    """Of all its bids: a later one only tells what has changed."""
+    cached: dict[TaskId, None] = field(default_factory=dict)
+    """What it has the result of."""
+    speed: float = 1
+    """How many times as fast as the common measure."""
+    speed_class: int = 0
+    """Agents of one class are taken for equally fast."""
     jobs: dict[TaskId, None] = field(default_factory=dict)
     """Awarded to it and not done, in order."""
     load: int = 0
     """Slots that its jobs take, those in advance included."""
+    outlook: list[Slot] | None = None
+    """When its slots will be free, as far as that was reckoned since its jobs changed last."""
+
+    def runs_at(self, speed: float) -> None:
+        """It has turned out to be so fast."""
+        self.speed, self.speed_class = speed, round(math.log2(speed) * SPEED_CLASSES)
+        self.outlook = None
 
     @classmethod
     def of(cls, node: NodeId, hello: Hello, main_workspace: str) -> "Agent":
@@ -134,16 +184,28 @@ class Market:
     dependents: dict[TaskId, list[TaskId]] = field(default_factory=dict)
     agents: dict[NodeId, Agent] = field(default_factory=dict)
     ready: list[tuple[int, int, TaskId]] = field(default_factory=list)
-    """A heap of (-rank, order, id); entries that are not ready any more are dropped when met."""
+    """(-rank, order, id), sorted; entries that are not ready any more are dropped when met."""
     for_main: list[tuple[int, int, TaskId]] = field(default_factory=list)
-    """The same for what only the main job can do, as far as is known."""
+    """A heap of the same, for what only the main job can do, as far as is known."""
     held_mutexes: dict[str, TaskId] = field(default_factory=dict)
-    estimates: Estimator = field(default_factory=Estimator)
+    cached: dict[TaskId, None] = field(default_factory=dict)
+    """What at least one bidder has the result of."""
+    forecast: Forecast = field(default_factory=Forecast)
+    ranks_due: int = 0
+    """With so much evidence ranks are worth being made anew."""
+    watch: list[tuple[Instant, int, TaskId, int]] = field(default_factory=list)
+    """A heap of running attempts: when each becomes overdue, order, id and attempt."""
+    overdue: dict[TaskId, None] = field(default_factory=dict)
+    """Running for much longer than they should."""
     left: int = 0
     """Tasks that are not done."""
     last_join: Instant | None = None
+    changed: bool = True
+    """Since awards were given out last something has become possible."""
     looked_at: Instant = Instant(-1)
     """When awards were given out last: what had become possible by then has been done."""
+    wake_at: Instant | None = None
+    """When awards may become possible though nothing happens: a slot will be free soon, or an agent is waited for no longer."""
 
     # --- tasks ---------------------------------------------------------------------------------------
 
@@ -157,35 +219,66 @@ class Market:
             for dep in dict.fromkeys(task.deps):
                 self.dependents[dep].append(task.id)
         self.left += len(fresh)
-        for task in reversed(fresh):
-            below = max((self.tasks[dependent].rank_ms for dependent in self.dependents[task.id]), default=0)
-            self.tasks[task.id].rank_ms = below + self.estimate_ms(task.id, None)
+        self.rank()
         return [task.id for task in fresh if self._become_ready(self.tasks[task.id], now)]
+
+    def rank(self) -> None:
+        """Reckon anew what every open task should take, and how far it is from the end of the graph."""
+        forecast = self.forecast
+        self.ranks_due = forecast.evidence + max(1, forecast.evidence // 4)
+        for state in reversed(self.tasks.values()):
+            if state.phase is not Phase.DONE:
+                state.duration_ms = forecast.duration_ms(state.task.id)
+                below = max((self.tasks[dependent].rank_ms for dependent in self.dependents[state.task.id]), default=0)
+                state.rank_ms = below + state.duration_ms
+        for agent in self.agents.values():
+            agent.outlook = None
+        self.changed = True
+        waiting, self.ready = self.ready, []
+        for _, _, task in waiting:
+            if self.tasks[task].phase is Phase.READY:
+                self._queue(self.tasks[task])
 
     def _become_ready(self, state: TaskState, now: Instant) -> bool:
         if state.waits_for or state.phase is not Phase.WAITING:
             return False
         state.phase = Phase.READY
         state.ready_at = now
+        self.changed = True
         self._queue(state)
         return True
 
     def _queue(self, state: TaskState) -> None:
         main = self.agents[self.main]
-        only_main = state.task.where == "main" or (main.bid is not None and state.task.id in main.bid.cached)
+        only_main = state.task.where == "main" or state.task.id in main.cached
         if state.in_doubt and self.able(state, main):
             only_main = not any(self.able(state, agent) and agent.load < agent.slots for agent in self.others())
-        heapq.heappush(self.for_main if only_main else self.ready, (-state.rank_ms, state.order, state.task.id))
+        item = (-state.rank_ms, state.order, state.task.id)
+        if only_main:
+            heapq.heappush(self.for_main, item)
+        else:
+            insort(self.ready, item)
 
-    def estimate_ms(self, task: TaskId, agent: Agent | None) -> int:
-        """How long `task` should take on `agent`: its own word, else what this run has seen, else a guess."""
-        if agent is not None and agent.bid is not None:
-            if task in agent.bid.cached:
-                return 0
-            own = lookup_ms(agent.estimates, task)
-            if own is not None:
-                return own
-        return self.estimates.estimate_ms(task) or GUESS_MS
+    def estimate_ms(self, state: TaskState, agent: Agent) -> int:
+        """How long it should take there."""
+        if state.task.id in agent.cached:
+            return 0
+        return max(1, round(state.duration_ms / agent.speed))
+
+    def bid(self, agent: Agent, bid: Bid) -> None:
+        """A standing bid, or an amendment of one."""
+        agent.bid = bid
+        agent.cached.update(dict.fromkeys(bid.cached))
+        self.cached.update(agent.cached)
+        self.forecast.bid(agent.node, bid.estimates)
+        agent.runs_at(self.forecast.speed(agent.node))
+        self.resize(agent, bid.slots)
+
+    def learn(self, task: TaskId, node: NodeId, duration_ms: int) -> None:
+        """An execution took this long there."""
+        self.forecast.learn(task, node, duration_ms)
+        if node in self.agents:
+            self.agents[node].runs_at(self.forecast.speed(node))
 
     def done(self, state: TaskState, record: Record, now: Instant) -> list[TaskId]:
         """`state` is finished for good; returns the tasks that have become ready through it."""
@@ -216,16 +309,51 @@ class Market:
                 stack.extend(self.dependents[dependent])
         return sorted(found, key=lambda other: self.tasks[other].order)
 
+    def award(self, state: TaskState, agent: Agent, now: Instant) -> None:
+        """It is given to `agent`; where it has a live award already this is a copy."""
+        state.attempt += 1
+        state.copies += bool(state.lives)
+        if state.phase is Phase.READY:
+            state.phase = Phase.AWARDED
+        state.lives[agent.node] = Live(agent.node, state.attempt, now)
+        agent.jobs[state.task.id] = agent.outlook = None
+        agent.load += self.cpu(state.task, agent)
+        if state.task.mutex:
+            self.held_mutexes[state.task.mutex] = state.task.id
+
+    def begins(self, state: TaskState, live: Live, now: Instant) -> None:
+        """Its process runs: it is looked at again when it should be done by far."""
+        live.started_at = now
+        live.withdrawing = False
+        state.phase = Phase.RUNNING
+        self.agents[live.node].outlook = None
+        if state.task.cache and not state.task.mutex and not state.task.whole_agent:
+            heapq.heappush(self.watch, (self.overdue_at(state, live), state.order, state.task.id, live.attempt))
+
+    def overdue_at(self, state: TaskState, live: Live) -> Instant:
+        """When a running attempt takes much longer than it should."""
+        began = live.awarded_at if live.started_at is None else live.started_at
+        return after(began, round(self.forecast.overdue_ms(state.task.id) / self.agents[live.node].speed))
+
+    def drop(self, state: TaskState, node: NodeId) -> None:
+        """The award that `node` has came to nothing."""
+        live = state.lives.pop(node, None)
+        agent = self.agents.get(node)
+        self.changed = True
+        if live is not None and agent is not None and state.task.id in agent.jobs:
+            del agent.jobs[state.task.id]
+            agent.outlook = None
+            agent.load -= self.cpu(state.task, agent)
+        if state.lives and state.phase is Phase.RUNNING and all(one.started_at is None for one in state.lives.values()):
+            state.phase = Phase.AWARDED
+        if not state.lives and self.held_mutexes.get(state.task.mutex) == state.task.id:
+            del self.held_mutexes[state.task.mutex]
+
     def release(self, state: TaskState) -> None:
         """It is nobody's any more."""
-        agent = self.agents.get(state.agent) if state.agent is not None else None
-        if agent is not None and state.task.id in agent.jobs:
-            del agent.jobs[state.task.id]
-            agent.load -= self._cpu(state.task, agent)
-        if self.held_mutexes.get(state.task.mutex) == state.task.id:
-            del self.held_mutexes[state.task.mutex]
-        state.agent = None
-        state.withdrawing = False
+        for node in list(state.lives):
+            self.drop(state, node)
+        self.overdue.pop(state.task.id, None)
 
     def requeue(self, state: TaskState, now: Instant) -> None:
         """An award or a result came to nothing: it is to be run again."""
@@ -239,6 +367,19 @@ class Market:
         state.waits_for |= {dep: None for dep in state.task.deps if self.tasks[dep].phase is not Phase.DONE}
         state.phase = Phase.WAITING
         self._become_ready(state, now)
+
+    def has_failed(self) -> bool:
+        """A task behind an allowed failure is no failure; one that was skipped stands behind a real one, which is found itself."""
+        return any(
+            state.record is not None and state.record.status != "success" and not state.task.allow_failure
+            for state in self.tasks.values()
+        )
+
+    def settle(self, state: TaskState) -> None:
+        """All that it left is in the main job's workspace: who works there may have waited for it."""
+        state.settled = True
+        somebody = self.main_slots > 0 or bool(self.for_main) or any(agent.shares_main for agent in self.others())
+        self.changed = self.changed or somebody
 
     def _block_dependents(self, task: TaskId) -> None:
         """Its outputs are lost: what has not started must wait for them again."""
@@ -271,6 +412,7 @@ class Market:
     def join(self, agent: Agent, now: Instant) -> None:
         """A new bidder, or one that is back."""
         self.agents[agent.node] = agent
+        self.changed = True
         agent.joined_at = now
         if agent.node != self.main:
             self.last_join = now
@@ -278,12 +420,14 @@ class Market:
 
     def resize(self, agent: Agent, slots: int) -> None:
         """A bidder has other slots than before."""
-        agent.slots = slots
-        agent.load = sum(self._cpu(self.tasks[task].task, agent) for task in agent.jobs)
+        agent.slots, agent.outlook = slots, None
+        self.changed = True
+        agent.load = sum(self.cpu(self.tasks[task].task, agent) for task in agent.jobs)
 
     def leave(self, node: NodeId) -> list[TaskState]:
         """A bidder is gone; returns what it had."""
         agent = self.agents.pop(node, None)
+        self.changed = True
         return [] if agent is None else [self.tasks[task] for task in agent.jobs]
 
     def others(self) -> list[Agent]:
@@ -292,68 +436,11 @@ class Market:
 
     def look_again(self) -> None:
         """What no agent could do may now find one: bids or agents have changed."""
+        self.changed = True
         waiting, self.for_main = self.for_main, []
         for _, _, task in waiting:
             if self.tasks[task].phase is Phase.READY:
                 self._queue(self.tasks[task])
-
-    # --- clearing ------------------------------------------------------------------------------------
-
-    def clear(self, now: Instant) -> list[tuple[TaskState, Agent]]:
-        """Give out what can be given now: (task, agent) in the order of the awards."""
-        self.looked_at = now
-        bidders = [a for a in self.agents.values() if a.slots > 0 and (a.node != self.main or self.main_slots > 0)]
-        awards = self._clear_among(bidders, now)
-        if self.for_main and self.main_takes(now):
-            awards += self._clear_main(now)
-        elif self.for_main:
-            awards += self._clear_main(now, bound_only=True)
-        return awards
-
-    def _clear_among(self, bidders: list[Agent], now: Instant) -> list[tuple[TaskState, Agent]]:
-        awards: list[tuple[TaskState, Agent]] = []
-        unplaced: list[tuple[int, int, TaskId]] = []
-        # Each slot may hold one task in advance; beyond that nobody can take anything, and the rest need not be looked at.
-        room = sum(max(0, 2 * agent.slots - agent.load) for agent in bidders)
-        while self.ready and (room > 0 or not bidders):
-            item = heapq.heappop(self.ready)
-            state = self.tasks[item[2]]
-            if state.phase is not Phase.READY:
-                continue
-            if not any(self.able(state, agent) or self._undecided(state, agent, now) for agent in bidders):
-                heapq.heappush(self.for_main, item)
-                continue
-            agent = self._best(state, bidders, now)
-            if agent is None:
-                unplaced.append(item)
-                continue
-            self._award(state, agent, now)
-            room -= self._cpu(state.task, agent)
-            awards.append((state, agent))
-        for item in unplaced:
-            heapq.heappush(self.ready, item)
-        return awards
-
-    def _clear_main(self, now: Instant, *, bound_only: bool = False) -> list[tuple[TaskState, Agent]]:
-        """Tasks for the main job itself; with `bound_only` just those that could never go elsewhere."""
-        main = self.agents[self.main]
-        awards: list[tuple[TaskState, Agent]] = []
-        unplaced: list[tuple[int, int, TaskId]] = []
-        while self.for_main and main.load < 2 * main.slots:
-            item = heapq.heappop(self.for_main)
-            state = self.tasks[item[2]]
-            if state.phase is not Phase.READY:
-                continue
-            cached = main.bid is not None and state.task.id in main.bid.cached
-            bound = state.task.where == "main" or state.in_doubt or cached
-            if (bound_only and not bound) or not self.able(state, main) or self._best(state, [main], now) is None:
-                unplaced.append(item)
-                continue
-            self._award(state, main, now)
-            awards.append((state, main))
-        for item in unplaced:
-            heapq.heappush(self.for_main, item)
-        return awards
 
     def main_begins(self) -> Instant:
         """When the main job may do what no agent can. Agents that are all gone are not waited for again."""
@@ -378,50 +465,28 @@ class Market:
         return [state for state in states if state.phase is Phase.READY and not self.able(state, main)]
 
     def deadline(self) -> Instant | None:
-        """When what waits for an agent falls to the main job, or is given up; None where it has."""
-        times: list[Instant] = []
-        if self.ready:
-            first = self.tasks[self.ready[0][2]]
-            undecided = [agent for agent in self.others() if self._undecided(first, agent, self.looked_at)]
-            times += [self._decides_by(first, agent) for agent in undecided]
+        """When something may become possible though nothing happens: `looked_at` says what has been done about by now."""
+        times = [] if self.wake_at is None else [self.wake_at]
+        if self.watch:
+            times.append(self.watch[0][0])
         if self.for_main:
             begins = self.main_begins()
             times += [begins, after(begins, GIVE_UP_MS)]
         return min((time for time in times if self.looked_at < time), default=None)
 
-    def _award(self, state: TaskState, agent: Agent, now: Instant) -> None:
-        state.phase = Phase.AWARDED
-        state.agent = agent.node
-        state.attempt += 1
-        state.awarded_at = now
-        agent.jobs[state.task.id] = None
-        agent.load += self._cpu(state.task, agent)
-        if state.task.mutex:
-            self.held_mutexes[state.task.mutex] = state.task.id
+    # --- who may -------------------------------------------------------------------------------------
 
-    def _best(self, state: TaskState, bidders: list[Agent], now: Instant) -> Agent | None:
-        """Who is expected to complete it first; ties go to the one with less to do, then by node id, so that it is decided."""
-        if state.task.mutex and state.task.mutex in self.held_mutexes:
-            return None
-        best: Agent | None = None
-        best_key: tuple[int, int, str] | None = None
-        for agent in bidders:
-            if not self._has_room(state.task, agent) or not self.able(state, agent) or not self._in_reach(state, agent):
-                continue
-            key = (self.free_at(agent, now) + self.estimate_ms(state.task.id, agent), agent.load, agent.node)
-            if best_key is None or key < best_key:
-                best, best_key = agent, key
-        return best
-
-    def _cpu(self, task: Task, agent: Agent) -> int:
+    def cpu(self, task: Task, agent: Agent) -> int:
+        """How many of its slots it takes."""
         return min(task.resources.cpu, agent.slots)
 
-    def _has_room(self, task: Task, agent: Agent) -> bool:
+    def has_room(self, task: Task, agent: Agent) -> bool:
+        """Whether it may be given to it, to run or in advance."""
         if any(self.tasks[other].task.whole_agent for other in agent.jobs):
             return False
         if task.whole_agent:
             return not agent.jobs
-        return agent.load + self._cpu(task, agent) <= 2 * agent.slots
+        return agent.load + self.cpu(task, agent) <= 2 * agent.slots
 
     def able(self, state: TaskState, agent: Agent) -> bool:
         """Whether this agent could run it at all."""
@@ -437,71 +502,23 @@ class Market:
             return False
         if agent.slots < 1 or task.resources.memory_bytes > agent.memory_bytes or task.resources.gpu > agent.gpu:
             return False
-        if (task.where == "main") != (agent.node == self.main) and task.where != "any":
+        if task.where != "any" and (task.where == "main") != (agent.node == self.main):
             return False
-        return all(label in agent.labels for label in task.runs_on)
+        return not task.runs_on or all(label in agent.labels for label in task.runs_on)
 
-    def _in_reach(self, state: TaskState, agent: Agent) -> bool:
+    def in_reach(self, state: TaskState, agent: Agent) -> bool:
         """In the main job's own workspace an agent restores nothing: the main job does, once for all who work there."""
         return not agent.shares_main or all(self.tasks[dep].settled for dep in state.task.deps)
 
     def may_come_to(self, state: TaskState, agent: Agent, now: Instant) -> bool:
         """Whether this agent could run it, or may turn out to be able to."""
-        return self.able(state, agent) or self._undecided(state, agent, now)
+        return self.able(state, agent) or self.undecided(state, agent, now)
 
-    def _undecided(self, state: TaskState, agent: Agent, now: Instant) -> bool:
+    def undecided(self, state: TaskState, agent: Agent, now: Instant) -> bool:
         """It is still comparing its checkout: what it can do is not known yet."""
         comparing = agent.bid is None or (not agent.bid.reason and agent.bid.graphs < state.graph)
-        return comparing and now < self._decides_by(state, agent)
+        return comparing and now < self.decides_by(state, agent)
 
-    def _decides_by(self, state: TaskState, agent: Agent) -> Instant:
+    def decides_by(self, state: TaskState, agent: Agent) -> Instant:
+        """How long that is believed."""
         return after(max(agent.joined_at, state.ready_at), DECIDE_MAX_MS)
-
-    def free_at(self, agent: Agent, now: Instant) -> int:
-        """When the agent should have a slot free (an instant; now where it has one)."""
-        if agent.load < agent.slots:
-            return now
-        work = 0
-        for task in agent.jobs:
-            state = self.tasks[task]
-            estimate = self.estimate_ms(task, agent)
-            work += max(1, estimate - (now - state.started_at)) if state.phase is Phase.RUNNING else estimate
-        return now + work // max(1, agent.slots)
-
-    def take_back(self, now: Instant) -> list[TaskState]:
-        """Awards that wait on one agent while another is idle."""
-        if any(self.tasks[item[2]].phase is Phase.READY for item in self.ready[:1]):
-            return []
-        idle = [a for a in self.agents.values() if a.load < a.slots and (a.node != self.main or self.main_slots > 0)]
-        if not idle:
-            return []
-        taken: list[TaskState] = []
-        spare = {agent.node: agent.slots - agent.load for agent in idle}
-        for victim in self.agents.values():
-            for state, done_there in self._in_advance(victim, now):
-                taker = next((a for a in idle if spare[a.node] > 0 and self._gains(state, a, done_there, now)), None)
-                if taker is not None:
-                    spare[taker.node] -= 1
-                    state.withdrawing = True
-                    taken.append(state)
-        return taken
-
-    def _gains(self, state: TaskState, taker: Agent, done_there: int, now: Instant) -> bool:
-        """Whether the idle `taker` would have it done clearly earlier than where it waits."""
-        if state.taken_back >= TAKE_BACKS_MAX or not self.able(state, taker) or not self._in_reach(state, taker):
-            return False
-        return now + self.estimate_ms(state.task.id, taker) + TAKE_BACK_MIN_MS <= done_there
-
-    def _in_advance(self, agent: Agent, now: Instant) -> Iterator[tuple[TaskState, int]]:
-        """Its awards that cannot have started, those behind the first `slots` slots' worth, and when each should be done there."""
-        if agent.load <= agent.slots:
-            return
-        used, work_ms = 0, 0
-        for task in agent.jobs:
-            state = self.tasks[task]
-            estimate_ms = self.estimate_ms(task, agent)
-            used += self._cpu(state.task, agent)
-            if used > agent.slots and state.phase is Phase.AWARDED and not state.withdrawing:
-                yield state, now + work_ms // max(1, agent.slots) + estimate_ms
-            started = state.phase is Phase.RUNNING
-            work_ms += max(1, estimate_ms - (now - state.started_at)) if started else estimate_ms

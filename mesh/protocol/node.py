@@ -9,7 +9,8 @@ A step never raises on what a peer sent: a peer that breaks the protocol is disc
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final, assert_never
 
 from mesh.errors import RemoteError
@@ -51,9 +52,11 @@ from mesh.wire.messages import (
 FIRST_EPOCH: Final = Epoch(1)
 AFTER_LOSS_MS: Final = 30_000
 """How long an agent with nothing left to do waits for a main job that is gone."""
-AMEND_MS: Final = 1_000
-"""A bid is amended at most this often: estimates change with every task, and little."""
 GRAPH_RETRY_MS: Final = 1_000
+
+
+_graph = lru_cache(maxsize=1)(Graph.decode)
+"""Simulated nodes are many in one process, and read the same graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,8 @@ class Node:
         self._checked: dict[Digest, Graph] = {}
         self._checking: dict[Digest, Graph] = {}
         self._retry_at: dict[Digest, Instant] = {}
-        self._amend_at: Instant | None = None
-        """When the bid is amended by what has been learnt; None while nothing has."""
+        self._estimates: dict[TaskId, int] = {}
+        """Milliseconds, from this machine's history."""
         self._closing = False
         self.main: NodeId | None = self.me if self.leader is not None else None
         """Who leads, as far as this node knows; it may be gone."""
@@ -165,7 +168,7 @@ class Node:
         """When `Tick` is due, if nothing else happens; what is overdue is due now."""
         if self._ended:
             return None
-        times = [self.membership.deadline(), *self._retry_at.values(), self._leaves_at(), self._amend_at]
+        times = [self.membership.deadline(), *self._retry_at.values(), self._leaves_at()]
         if self.leader is not None:
             times.append(self.leader.deadline())
         due = min((time for time in times if time is not None), default=None)
@@ -203,7 +206,7 @@ class Node:
             case ev.TaskRunning(task, attempt):
                 return self.worker.running(task, attempt, self.main)
             case ev.TaskFinished(task, attempt, execution):
-                return self._finished(task, attempt, execution, now)
+                return self.worker.finished(task, attempt, execution, self.main)
             case ev.TaskKilled(task, attempt):
                 return self.worker.killed(task, attempt)
             case ev.Delivered():
@@ -331,8 +334,7 @@ class Node:
         self._main_was_here = True
         if fresh:
             self.worker.epoch = Epoch(0)
-        self.worker.estimates.tell_all_again()
-        effects: list[fx.Effect] = [fx.Send(main, self._next_bid()), *self.worker.resend(main)]
+        effects: list[fx.Effect] = [fx.Send(main, self._next_bid(self._estimates)), *self.worker.resend(main)]
         return [fx.Tell(news.Notice(f"joined the run of {hello.name}")), *effects] if fresh else effects
 
     def _rumour(self, peer: NodeId, message: Members) -> list[fx.Effect]:
@@ -389,7 +391,7 @@ class Node:
         if blob.digest not in self._graphs or blob.digest in self._checking or blob.digest in self._checked:
             return []
         try:
-            graph = Graph.decode(data)
+            graph = _graph(data)
         except RemoteError as error:
             return self._leave(f"the main job's task graph cannot be read: {error}")
         self._checking[blob.digest] = graph
@@ -411,16 +413,15 @@ class Node:
             cannot={**known.cannot, **event.cannot},
             cached=(*known.cached, *event.cached),
         )
-        for task, duration_ms in event.estimates.items():
-            self.worker.estimates.seed(task, duration_ms)
+        self._estimates |= event.estimates
         if (leader := self._open_run()) is not None:
             # The main job bids before it plans, so that its own stored results are known when tasks become ready.
             agent = leader.market.agents[self.me]
-            agent.bid = self._bid
-            for task, duration_ms in event.estimates.items():
-                leader.market.estimates.seed(task, duration_ms)
+            leader.market.bid(agent, replace(self._bid, estimates=event.estimates))
             return [*leader.plan(self._graphs[event.digest], graph, now), *self._close_if_checked(now)]
-        return [] if self.main is None or self.main == self.me else [fx.Send(self.main, self._next_bid())]
+        return (
+            [] if self.main is None or self.main == self.me else [fx.Send(self.main, self._next_bid(event.estimates))]
+        )
 
     def _checked_in_order(self) -> int:
         """How many graphs, from the first on, have been compared without a gap."""
@@ -437,19 +438,9 @@ class Node:
             return []
         return leader.close(now)
 
-    def _next_bid(self) -> Bid:
-        bid = self._bid
-        self._bid = Bid(
-            bid.serial + 1,
-            bid.open,
-            bid.slots,
-            bid.graphs,
-            bid.reason,
-            bid.cannot,
-            bid.cached,
-            self.worker.estimates.changed_ms(),
-        )
-        return self._bid
+    def _next_bid(self, estimates: Mapping[TaskId, int]) -> Bid:
+        self._bid = replace(self._bid, serial=self._bid.serial + 1)
+        return replace(self._bid, estimates=estimates)
 
     # --- work ----------------------------------------------------------------------------------------
 
@@ -465,11 +456,6 @@ class Node:
         main = self.membership.peers.get(self.main)
         theirs = main.hello.workspace if main is not None and main.hello is not None else ""
         return theirs == self.config.workspace != ""
-
-    def _finished(self, task: TaskId, attempt: int, execution: ev.Execution, now: Instant) -> list[fx.Effect]:
-        if self._amend_at is None and self.leader is None:
-            self._amend_at = after(now, AMEND_MS)
-        return self.worker.finished(task, attempt, execution, self.main)
 
     def _run_over(self, peer: NodeId, verdict: news.Verdict) -> list[fx.Effect]:
         if peer != self.main or self.leader is not None:
@@ -496,10 +482,6 @@ class Node:
         if self.leader is not None and self.leader.verdict is None:
             effects += [*self.leader.recorder.due(now), *self.leader.clear(now)]
             effects += [fx.LookAtLog(task, attempt) for task, attempt in self.leader.stalls.due(now)]
-        if self._amend_at is not None and now >= self._amend_at:
-            self._amend_at = None
-            if self.main is not None:
-                effects.append(fx.Send(self.main, self._next_bid()))
         leaves_at = self._leaves_at()
         if leaves_at is not None and now >= leaves_at:
             gone = (

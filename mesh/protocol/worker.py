@@ -17,7 +17,6 @@ from mesh.graph.graph import Graph
 from mesh.identity.keys import NodeKey
 from mesh.ledger.completion import Completion
 from mesh.protocol.effects import Effect, Execute, Keep, Kill, Need, Prepare, Send
-from mesh.protocol.estimate import Estimator
 from mesh.protocol.events import Execution
 from mesh.types import Epoch, NodeId, TaskId
 from mesh.wire.messages import Award, Declined, Record, Result, Started, Withdraw
@@ -64,7 +63,6 @@ class Worker:
     """In the order of their awards."""
     unrecorded: dict[TaskId, str] = field(default_factory=dict)
     """Envelopes of results that the leader has not shown in its records yet."""
-    estimates: Estimator = field(default_factory=Estimator)
     epoch: Epoch = Epoch(0)
 
     def awarded(self, award: Award, leader: NodeId, *, shares_main: bool) -> list[Effect]:
@@ -202,10 +200,8 @@ class Worker:
         )
         envelope = completion.seal(self.key)
         effects: list[Effect] = []
-        if run.cache == "none":
-            self.estimates.learn(task, run.ended_ms - run.started_ms)
-            if run.status == "success" and job.task.cache and completion.key:
-                effects.append(Keep(completion.key, envelope))
+        if run.cache == "none" and run.status == "success" and job.task.cache and completion.key:
+            effects.append(Keep(completion.key, envelope))
         self.unrecorded[task] = envelope.decode()
         if leader is not None:
             effects.append(Send(leader, Result(self.unrecorded[task])))

@@ -171,7 +171,7 @@ class Announce:
 class Bid:
     """An agent's standing offer for every open task, sent once and amended by a later one with a higher `serial`.
 
-    Expected completion of a task = when a slot is free + what has to be fetched + `estimates[task or target]`. `cannot` names tasks it must not
+    Expected completion of a task = when a slot is free + what has to be fetched + `estimates[task]`. `cannot` names tasks it must not
     be given, with the reason for a person; `cached` those whose result it already has: they cost it no time. With `open` false it takes none at all,
     for `reason`.
     """
@@ -184,8 +184,8 @@ class Bid:
     reason: str = ""
     cannot: Mapping[TaskId, str] = field(default_factory=dict)
     cached: tuple[TaskId, ...] = ()
-    estimates: Mapping[str, int] = field(default_factory=dict)
-    """Milliseconds, by task id or by target (what stands behind the last colon of a task id); what an amendment leaves out stands."""
+    estimates: Mapping[TaskId, int] = field(default_factory=dict)
+    """Milliseconds, of tasks that its own history knows something of; what an amendment leaves out stands."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -211,7 +211,7 @@ class Bid:
             reason=read.text("reason"),
             cannot={TaskId(task): reason for task, reason in read.string_table("cannot").items()},
             cached=tuple(TaskId(task) for task in read.texts("cached")),
-            estimates={name: estimates.number(name) for name in read.table("estimates")},
+            estimates={TaskId(name): estimates.number(name) for name in read.table("estimates")},
         )
 
 

@@ -317,7 +317,12 @@ class World:
         """Where everything stands, for whoever reads a failure."""
         leader = self.main.node.leader
         tasks = {
-            state.task.id: (state.phase.name, self.names.get(state.agent), state.attempt, list(state.waits_for))
+            state.task.id: (
+                state.phase.name,
+                [self.names[node] for node in state.lives],
+                state.attempt,
+                list(state.waits_for),
+            )
             for state in leader.market.tasks.values()
         }
         nodes = {
@@ -330,7 +335,7 @@ class World:
             for name, one in self.machines.items()
         }
         market = leader.market
-        queues = f"ready {market.ready}, for main {market.for_main}, mutexes {market.held_mutexes}, deadline {market.deadline()}"
+        queues = f"ready {market.ready} (changed {market.changed}, looked at {market.looked_at} of {self.now}, wake at {market.wake_at}), for main {market.for_main}, mutexes {market.held_mutexes}, deadline {market.deadline()}"
         return f"{queues}, tasks {tasks}, undelivered {list(leader.undelivered)}, nodes {nodes}, work {[one.work for one in self.machines.values()]}"
 
     def _drain(self):

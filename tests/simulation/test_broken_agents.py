@@ -32,7 +32,8 @@ def test_what_fails_everywhere_stays_red_whether_an_agent_is_broken_or_not(seed)
     green = [task for task, status in cluster.checkers.status.items() if status == "success"]
     assert not set(cluster.bad) & set(green)
     behind = [task for task, status in cluster.checkers.status.items() if status == "failure"]
-    assert set(behind) <= set(cluster.bad), "nothing else has failed"
+    other = [task for task in behind if task not in cluster.bad]
+    assert all(cluster.graph.tasks[task].allow_failure for task in other), "nothing else has failed that matters"
     allowed = all(cluster.graph.tasks[task].allow_failure for task in behind)
     assert life.verdict == ("success" if allowed else "failure")
 

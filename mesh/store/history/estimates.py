@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mesh.protocol.estimate import family
 from mesh.types import TaskId
 
 ALPHA: Final = 0.3
@@ -77,14 +78,6 @@ def estimates(series: Series, tasks: Iterable[TaskId], machine: str) -> dict[Tas
         return {}
     tree = _Tree({_path(task, machine): _leaf(durations) for (task, machine), durations in series.items()})
     return {task: tree.estimate(_path(task, machine)) for task in tasks}
-
-
-def family(task: TaskId) -> tuple[str, str]:
-    """The project and the target in a task's id, without its shard (`test/3`), its configuration and its part (`e2e-ci--src/a.spec.ts`)."""
-    project, colon, rest = task.partition(":")
-    target = (rest if colon else project).partition(":")[0].partition("--")[0]
-    stem, _, shard = target.rpartition("/")
-    return (project if colon else ""), (stem if stem and shard.isdigit() else target)
 
 
 class _Tree:

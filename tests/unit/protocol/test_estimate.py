@@ -1,66 +1,124 @@
-"""Durations from what was seen so far: the nearest experience counts, skew does not, and only news is told."""
+"""What a task takes and how fast an agent is: bids are split into both, and what nobody knows is learnt from what is like it."""
 
-from mesh.protocol.estimate import Estimator, lookup_ms
-from mesh.types import TaskId
+import random
 
-BUILD, OTHER, TEST = TaskId("app:build"), TaskId("lib:build"), TaskId("app:test")
+import pytest
+
+from mesh.protocol.estimate import GUESS_MS, Forecast, family
+from mesh.types import NodeId, TaskId
+
+A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+TASKS = [TaskId(f"p{number}:build") for number in range(100)]
 
 
-def learnt(*durations_ms, task=BUILD):
-    estimator = Estimator()
-    for duration_ms in durations_ms:
-        estimator.learn(task, duration_ms)
-    return estimator
+def learnt(*durations_ms, task="lib:build"):
+    forecast = Forecast()
+    for number, duration_ms in enumerate(durations_ms):
+        forecast.learn(TaskId(f"{number}{task}"), A, duration_ms)
+    return forecast
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("p1:build", ("p1", "build")),
+        ("p1:build:production", ("p1", "build")),
+        ("x:test/3", ("x", "test")),
+        ("x:e2e-ci--src/a.spec.ts", ("x", "e2e-ci")),
+        ("lint", ("", "lint")),
+        ("mProject_00012", ("", "mProject")),
+        ("42", ("", "42")),
+    ],
+)
+def test_a_task_belongs_to_a_project_and_a_target_whatever_else_its_id_says(task, expected):
+    assert family(TaskId(task)) == expected
 
 
 def test_nothing_is_known_before_anything_was_seen():
-    assert Estimator().estimate_ms(BUILD) is None
+    forecast = Forecast()
+    assert forecast.duration_ms(TaskId("app:build")) == GUESS_MS
+    assert forecast.speed(A) == 1
 
 
-def test_a_task_is_estimated_by_itself_else_by_its_target_else_by_everything():
-    estimator = learnt(1_000)
-    estimator.learn(TEST, 9_000)
-    assert estimator.estimate_ms(BUILD) == 1_000
-    assert estimator.estimate_ms(OTHER) == 1_000
-    assert estimator.estimate_ms(TEST) == 9_000
-    assert 1_000 < estimator.estimate_ms(TaskId("app:lint")) < 9_000
+def test_a_task_that_nobody_knows_is_like_others_of_its_target():
+    forecast = learnt(*[10_000] * 20)
+    assert forecast.duration_ms(TaskId("new:build")) == pytest.approx(10_000, rel=0.1)
 
 
-def test_one_slow_run_does_not_double_every_later_estimate():
-    assert learnt(*[1_000] * 5, 8_000).estimate_ms(BUILD) < 2_000
+def test_and_like_others_of_its_project():
+    forecast = Forecast()
+    for number in range(20):
+        forecast.learn(TaskId(f"p{number}:build"), A, 1_000)
+        forecast.learn(TaskId(f"p{number}:lint"), A, 1_000)
+    forecast.learn(TaskId("big:build"), A, 8_000)
+    assert forecast.duration_ms(TaskId("big:lint")) > 2 * forecast.duration_ms(TaskId("small:lint"))
 
 
-def test_estimates_follow_a_lasting_change():
-    assert learnt(1_000, *[8_000] * 10).estimate_ms(BUILD) > 7_000
+def test_what_is_known_of_a_task_counts_before_what_is_known_of_its_like():
+    forecast = learnt(*[10_000] * 20)
+    forecast.bid(B, {TaskId("app:build"): 500})
+    assert forecast.duration_ms(TaskId("app:build")) == 500
 
 
 def test_a_task_that_takes_no_time_or_less_takes_a_millisecond():
-    assert learnt(0, -5_000).estimate_ms(BUILD) == 1
+    forecast = Forecast()
+    forecast.bid(A, {TaskId("app:build"): 0})
+    forecast.learn(TaskId("app:build"), A, -5_000)
+    assert forecast.duration_ms(TaskId("app:build")) == 1
 
 
-def test_targets_and_everything_are_told_and_tasks_are_not():
-    assert learnt(1_000).changed_ms() == {"build": 1_000, "": 1_000}
+def bids(sigma, **speeds):
+    """What agents of these speeds bid for a hundred tasks of ten seconds, each off by `sigma`."""
+    dice, forecast = random.Random(1), Forecast()
+    for name, speed in speeds.items():
+        said = {task: round(10_000 / speed * dice.lognormvariate(0, sigma)) for task in TASKS}
+        forecast.bid(NodeId(name), said)
+    return forecast
 
 
-def test_only_what_has_changed_by_more_than_a_quarter_is_told_again():
-    estimator = learnt(1_000)
-    estimator.changed_ms()
-    assert estimator.changed_ms() == {}
-    estimator.learn(BUILD, 1_100)
-    assert estimator.changed_ms() == {}
-    for _ in range(10):
-        estimator.learn(BUILD, 4_000)
-    assert estimator.changed_ms().keys() == {"build", ""}
+def test_agents_that_bid_alike_are_equally_fast_however_noisy_each_bid_is():
+    forecast = bids(0.3, a=1, b=1, c=1)
+    assert forecast.speed(B) == pytest.approx(1, rel=0.1)
+    assert forecast.speed(C) == pytest.approx(1, rel=0.1)
 
 
-def test_everything_is_told_again_to_who_may_have_forgotten():
-    estimator = learnt(1_000)
-    told = estimator.changed_ms()
-    estimator.tell_all_again()
-    assert estimator.changed_ms() == told
+def test_an_agent_that_bids_half_as_much_for_everything_is_about_twice_as_fast():
+    forecast = bids(0.3, a=1, b=2)
+    assert 1.7 < forecast.speed(B) / forecast.speed(A) < 2.1
+    assert forecast.duration_ms(TASKS[0]) == pytest.approx(10_000, rel=0.7)
 
 
-def test_a_bid_is_read_as_it_was_meant():
-    estimates = {"app:build": 1, "build": 2, "": 3}
-    assert [lookup_ms(estimates, task) for task in (BUILD, OTHER, TEST)] == [1, 2, 3]
-    assert lookup_ms({}, BUILD) is None
+def test_one_bid_that_differs_says_little_of_its_agent():
+    forecast = Forecast()
+    forecast.bid(A, {TASKS[0]: 10_000})
+    forecast.bid(B, {TASKS[0]: 5_000})
+    assert 1 < forecast.speed(B) < 1.5
+
+
+def test_many_opinions_make_a_better_estimate_than_one():
+    one, many = bids(0.3, a=1), bids(0.3, **{f"a{number}": 1 for number in range(16)})
+
+    def error(forecast):
+        return sum(abs(forecast.duration_ms(task) - 10_000) for task in TASKS)
+
+    assert error(many) < error(one) / 2
+
+
+def test_what_runs_show_moves_a_speed_and_one_straggler_does_not_move_it_far():
+    forecast = bids(0.1, a=1, b=1)
+    for task in TASKS[:30]:
+        forecast.learn(task, B, 5_000)
+    assert forecast.speed(B) > 1.4
+    forecast = bids(0.1, a=1, b=1)
+    forecast.learn(TASKS[0], B, 80_000)
+    assert forecast.speed(B) > 0.8
+
+
+def test_what_is_known_is_overdue_after_half_as_long_again():
+    assert bids(0, a=1).overdue_ms(TASKS[0]) == 15_000
+
+
+def test_what_is_only_like_others_is_overdue_the_later_the_less_these_are_alike():
+    alike = learnt(*[10_000] * 30).overdue_ms(TaskId("new:build"))
+    unlike = learnt(*[2_500, 40_000] * 15).overdue_ms(TaskId("new:build"))
+    assert 14_000 <= alike < 30_000 < unlike

@@ -222,7 +222,7 @@ def test_a_task_that_ran_when_outputs_before_it_were_lost_waits_for_them_when_it
 
 def test_what_a_task_does_not_stand_behind_it_cannot_miss():
     run = Main("gen", task("build", "gen"), task("test", "build"), "other", deliver=False)
-    run.agent("a1", slots=1)
+    run.agent("a1", slots=2)
     run.finish("a1", "gen")
     run.finish("a1", "other")
     run.decline("a1", "build", missing=(TaskId("test"), TaskId("other"), TaskId("build"), TaskId("nobody's")))

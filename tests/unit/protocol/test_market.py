@@ -3,15 +3,10 @@
 import pytest
 
 from mesh.graph.task import Resources
-from mesh.protocol.market import (
-    DECIDE_MAX_MS,
-    GIVE_UP_MS,
-    TAKE_BACK_MIN_MS,
-    TAKE_BACKS_MAX,
-    Agent,
-    Market,
-    Phase,
-)
+from mesh.protocol import clearing
+from mesh.protocol.clearing import COPIES_MAX, SETTLE_MS, SOON_MAX_MS, TAKE_BACK_MIN_MS, TAKE_BACKS_MAX
+from mesh.protocol.estimate import GUESS_MS
+from mesh.protocol.market import DECIDE_MAX_MS, GIVE_UP_MS, Agent, Market, Phase
 from mesh.types import Instant, NodeId, TaskId
 from mesh.wire.messages import Bid, Record
 from tests.unit.protocol.scripted import graph_of, task
@@ -50,27 +45,40 @@ class Stall:
         bid = Bid(
             self.serial, takes, slots, graphs or self.graphs, reason, dict(cannot), tuple(cached), dict(estimates)
         )
-        agent.bid = bid
-        agent.estimates |= bid.estimates
+        self.market.bid(agent, bid)
         self.market.look_again()
 
     def clear(self):
-        return [(agent.name, state.task.id) for state, agent in self.market.clear(self.now)]
+        """Awards that are made now, as (agent, task)."""
+        awards = clearing.clear(self.market, self.now)
+        return [(self.market.agents[live.node].name, state.task.id) for state, live in awards]
+
+    def soon(self):
+        """Awards of a moment later, when what was given out first will be done soon."""
+        self.wait(GUESS_MS)
+        return self.clear()
 
     def wait(self, ms):
         self.now = Instant(self.now + ms)
 
-    def run(self, name):
-        state = self.market.tasks[TaskId(name)]
-        state.phase = Phase.RUNNING
-        state.started_at = self.now
+    def run(self, *names):
+        """These are seen to run, on all agents that have them."""
+        for name in names:
+            state = self.market.tasks[TaskId(name)]
+            for live in state.lives.values():
+                self.market.begins(state, live, self.now)
+
+    def knows(self, **durations_ms):
+        """Everybody agrees on what these take."""
+        self.market.forecast.bid(MAIN, durations_ms)
+        self.market.rank()
 
     def done(self, name, status="success", **record):
         state = self.market.tasks[TaskId(name)]
         return self.market.done(state, Record(TaskId(name), status, **record), self.now)
 
     def taken_back(self):
-        return [state.task.id for state in self.market.take_back(self.now)]
+        return [state.task.id for state, _ in clearing.take_back(self.market, self.now)]
 
 
 # --- order -----------------------------------------------------------------------------------------
@@ -88,52 +96,107 @@ def test_only_tasks_whose_dependencies_are_done_are_given_out():
 def test_the_longest_path_to_the_end_goes_first():
     stall = Stall("short", "long", task("middle", "long"), task("last", "middle"))
     stall.agent("a1", 1)
-    assert stall.clear() == [("a1", "long"), ("a1", "short")]
+    assert stall.clear() + stall.soon() == [("a1", "long"), ("a1", "short")]
 
 
 def test_of_equal_ranks_the_first_in_the_graph_goes_first():
     stall = Stall("c", "a", "b")
     stall.agent("a1", 2)
-    assert stall.clear() == [("a1", "c"), ("a1", "a"), ("a1", "b")]
+    assert stall.clear() == [("a1", "c"), ("a1", "a")]
+    assert stall.soon() == [("a1", "b")]
 
 
-def test_every_slot_may_hold_one_task_in_advance_and_no_more():
+def test_every_slot_that_will_be_free_soon_holds_one_task_in_advance_and_no_more():
     stall = Stall(*"abcdefgh")
     stall.agent("a1", 1)
     stall.agent("a2", 2)
-    assert len(stall.clear()) == 2 * (1 + 2)
+    assert len(stall.clear()) == 1 + 2
+    assert len(stall.soon()) == 1 + 2
+    assert stall.soon() == []
+
+
+def test_nothing_is_given_out_in_advance_long_before_it_can_start():
+    stall = Stall("long", "next")
+    stall.knows(long=60_000, next=1_000)
+    stall.agent("a1", 1)
+    assert stall.clear() == [("a1", "long")]
+    assert stall.market.deadline() == 60_000 - SOON_MAX_MS
+    stall.wait(60_000 - SOON_MAX_MS - 1)
+    assert stall.clear() == []
+    stall.wait(1)
+    assert stall.clear() == [("a1", "next")]
+
+
+def test_a_task_of_a_moment_has_the_next_one_behind_it_at_once():
+    stall = Stall("a", "b", "c")
+    stall.knows(a=2, b=2, c=2)
+    stall.agent("a1", 1)
+    assert stall.clear() == [("a1", "a"), ("a1", "b")]
+
+
+def test_what_becomes_ready_late_and_is_urgent_comes_before_what_has_waited():
+    stall = Stall("gate", "x", "y", task("urgent", "gate"), task("last", "urgent"))
+    stall.agent("a1", 1)
+    assert stall.clear() == [("a1", "gate")]
+    stall.done("gate")
+    assert stall.clear() == [("a1", "urgent")]
 
 
 # --- the best place --------------------------------------------------------------------------------
 
 
+def speeds(stall, **speeds):
+    """Agents of these speeds, as the market knows by now."""
+    for name, speed in speeds.items():
+        stall.agent(name).runs_at(speed)
+
+
 def test_a_task_goes_where_it_is_expected_to_be_done_first():
     stall = Stall("p:build")
-    stall.agent("slow", estimates={"build": 9_000})
-    stall.agent("fast", estimates={"build": 1_000})
+    speeds(stall, slow=0.5, fast=2)
     assert stall.clear() == [("fast", "p:build")]
 
 
 def test_a_result_that_an_agent_has_already_costs_it_no_time():
     stall = Stall("p:build")
-    stall.agent("fast", estimates={"build": 10})
+    speeds(stall, fast=2)
     stall.agent("has-it", cached=("p:build",))
     assert stall.clear() == [("has-it", "p:build")]
 
 
 def test_a_task_waits_for_a_faster_agent_that_is_busy_where_that_is_quicker():
-    stall = Stall("p:one", "p:two")
-    stall.agent("slow", estimates={"one": 20_000, "two": 20_000})
-    stall.agent("fast", estimates={"one": 1_000, "two": 1_000})
-    assert stall.clear() == [("fast", "p:one"), ("fast", "p:two")]
+    stall = Stall("one", "two")
+    stall.knows(one=10_000, two=9_000)
+    speeds(stall, slow=0.5, fast=2)
+    assert stall.clear() == [("fast", "one")]
+    assert stall.market.deadline() == 5_000 - SOON_MAX_MS
+    stall.wait(5_000)
+    stall.done("one")
+    assert stall.clear() == [("fast", "two")]
 
 
-def test_an_estimate_for_the_task_counts_before_that_for_its_target_and_that_before_any():
-    stall = Stall("p:build")
-    agent = stall.agent("a1", estimates={"p:build": 1, "build": 2, "": 3})
-    assert stall.market.estimate_ms(TaskId("p:build"), agent) == 1
-    assert stall.market.estimate_ms(TaskId("q:build"), agent) == 2
-    assert stall.market.estimate_ms(TaskId("q:test"), agent) == 3
+def test_while_an_urgent_task_waits_for_the_fast_agent_the_slow_one_does_another():
+    stall = Stall("one", "two", task("behind", "two"), "three")
+    stall.knows(one=30_000, two=2_000, behind=30_000, three=2_000)
+    speeds(stall, slow=0.25, fast=4)
+    assert stall.clear() == [("fast", "two"), ("slow", "three")]
+
+
+def test_a_little_faster_is_no_reason_to_wait():
+    stall = Stall("one", "two")
+    speeds(stall, slow=0.98, fast=1)
+    assert sorted(stall.clear()) == [("fast", "one"), ("slow", "two")]
+
+
+def test_nobody_waits_for_an_agent_that_errs_as_much_as_the_others():
+    """With equal speeds, waiting for the lowest of many noisy bids would leave agents idle."""
+    tasks = [f"t{number}" for number in range(8)]
+    stall = Stall(*tasks)
+    for agent in range(8):
+        stall.agent(
+            f"a{agent}", estimates={name: 5_000 if number == agent else 10_000 for number, name in enumerate(tasks)}
+        )
+    assert len(stall.clear()) == 8
 
 
 def test_ties_go_to_the_one_with_less_to_do_and_then_by_name():
@@ -141,6 +204,16 @@ def test_ties_go_to_the_one_with_less_to_do_and_then_by_name():
     stall.agent("a2", 2)
     stall.agent("a1", 2)
     assert stall.clear() == [("a1", "a"), ("a2", "b"), ("a1", "c")]
+
+
+def test_the_first_awards_wait_a_moment_for_agents_that_still_compare():
+    stall = Stall("a")
+    stall.agent("a1")
+    stall.agent("late", bids=False)
+    assert stall.clear() == []
+    assert stall.market.deadline() == SETTLE_MS
+    stall.wait(SETTLE_MS)
+    assert stall.clear() == [("a1", "a")]
 
 
 # --- who may ---------------------------------------------------------------------------------------
@@ -164,10 +237,26 @@ def test_a_task_goes_only_where_its_resources_are(resources):
 def test_a_wide_task_takes_as_many_slots_as_it_says_and_at_most_all():
     stall = Stall(task("wide", resources=Resources(cpu=3)), "a", "b")
     agent = stall.agent("a1", 2)
-    assert stall.clear() == [("a1", "wide"), ("a1", "a"), ("a1", "b")]
+    assert stall.clear() == [("a1", "wide")]
+    assert stall.soon() == [("a1", "a"), ("a1", "b")]
     assert agent.load == 2 + 1 + 1
     stall.done("wide")
     assert agent.load == 2
+
+
+def test_a_wide_task_is_not_kept_waiting_by_narrow_ones_that_would_fill_its_slots():
+    stall = Stall("a", task("wide", resources=Resources(cpu=2)), task("behind", "wide"), "b", "c")
+    stall.knows(a=5_000, wide=5_000, behind=50_000, b=1_000, c=1_000)
+    stall.agent("a1", 2)
+    stall.market.tasks[TaskId("wide")].phase = Phase.WAITING
+    assert stall.clear() == [("a1", "a"), ("a1", "b")]
+    stall.market.requeue(stall.market.tasks[TaskId("wide")], stall.now)
+    stall.wait(1_000)
+    stall.done("b")
+    assert stall.clear() == []
+    stall.wait(4_000)
+    stall.done("a")
+    assert stall.clear() == [("a1", "wide")]
 
 
 def test_a_task_that_tolerates_no_neighbour_gets_an_agent_alone():
@@ -244,8 +333,10 @@ def test_an_agent_that_never_says_what_it_can_do_is_not_waited_for_for_ever():
     stall = Stall("a")
     stall.agent("a1", bids=False)
     assert stall.clear() == []
+    stall.wait(SETTLE_MS)
+    assert stall.clear() == []
     assert stall.market.deadline() == DECIDE_MAX_MS
-    stall.wait(DECIDE_MAX_MS)
+    stall.wait(DECIDE_MAX_MS - SETTLE_MS)
     assert stall.clear() == [("main", "a")]
 
 
@@ -260,6 +351,7 @@ def test_an_agent_that_bids_other_slots_than_before_carries_the_load_it_has():
     stall = Stall(task("wide", resources=Resources(cpu=4)), *"abc")
     agent = stall.agent("a1", 2)
     stall.clear()
+    stall.soon()
     stall.market.resize(agent, 8)
     assert agent.load == 4 + 1 + 1
     stall.market.resize(agent, 0)
@@ -323,7 +415,7 @@ def test_the_main_job_begins_at_once_when_all_agents_are_gone():
 
 def test_with_slots_of_its_own_the_main_job_bids_like_an_agent():
     stall = Stall("a", "b", main_slots=2)
-    stall.agent("z", estimates={"": 50_000})
+    speeds(stall, z=0.1)
     assert stall.clear() == [("main", "a"), ("main", "b")]
 
 
@@ -356,71 +448,156 @@ def test_an_agent_that_shares_the_main_jobs_workspace_gets_a_task_only_when_what
     assert stall.clear() == [("a1", "a")]
     stall.done("a")
     assert stall.clear() == []
-    stall.market.tasks[TaskId("a")].settled = True
+    stall.market.settle(stall.market.tasks[TaskId("a")])
     assert stall.clear() == [("a1", "b")]
+
+
+def test_a_main_job_with_slots_of_its_own_looks_again_when_what_a_task_needs_is_settled():
+    stall = Stall("a", task("b", "a"), main_slots=1)
+    assert stall.clear() == [("main", "a")]
+    stall.done("a")
+    assert stall.clear() == []
+    stall.market.settle(stall.market.tasks[TaskId("a")])
+    assert stall.clear() == [("main", "b")]
 
 
 # --- taking back -----------------------------------------------------------------------------------
 
 
-def crowded(**idle):
-    """One agent holds a running task and one in advance; another is idle."""
+def crowded(speed=1, **idle):
+    """One agent runs a task for 10 s, and has another one for 10 s in advance; a second agent is idle."""
     stall = Stall("a", "b")
-    stall.agent("a1", estimates={"": 10_000})
+    stall.knows(a=10_000, b=10_000)
+    stall.agent("a1")
     stall.clear()
     stall.run("a")
-    stall.agent("idle", **idle)
+    stall.wait(9_000)
+    assert stall.clear() == [("a1", "b")]
+    stall.agent("idle", **idle).runs_at(speed)
     return stall
 
 
 def test_an_award_that_waits_is_taken_back_for_an_idle_agent():
-    assert crowded(estimates={"": 1_000}).taken_back() == ["b"]
+    assert crowded().taken_back() == ["b"]
 
 
 def test_it_is_taken_back_once_while_the_answer_is_on_its_way():
-    stall = crowded(estimates={"": 1_000})
+    stall = crowded()
     stall.taken_back()
     assert stall.taken_back() == []
 
 
 def test_it_is_not_taken_back_where_the_idle_agent_would_not_be_done_clearly_earlier():
-    there = 20_000
-    assert crowded(estimates={"": there - TAKE_BACK_MIN_MS}).taken_back() == ["b"]
-    assert crowded(estimates={"": there - TAKE_BACK_MIN_MS + 1}).taken_back() == []
+    there = 1_000 + 10_000
+    assert crowded(10_000 / (there - TAKE_BACK_MIN_MS)).taken_back() == ["b"]
+    assert crowded(10_000 / (there - TAKE_BACK_MIN_MS + 10)).taken_back() == []
 
 
 def test_it_is_not_taken_back_for_one_who_cannot_run_it():
-    assert crowded(estimates={"": 1}, cannot={"b": "no"}).taken_back() == []
+    assert crowded(cannot={"b": "no"}).taken_back() == []
 
 
 def test_it_is_not_taken_back_while_there_is_other_work_for_the_idle_agent():
-    stall = crowded(estimates={"": 1_000})
+    stall = crowded()
     stall.add("c")
     assert stall.taken_back() == []
 
 
 def test_what_may_have_started_is_not_taken_back():
     stall = Stall("a")
-    stall.agent("a1", estimates={"": 90_000})
+    stall.agent("a1").runs_at(0.01)
     stall.clear()
-    stall.agent("idle", estimates={"": 1})
+    stall.agent("idle")
     assert stall.taken_back() == []
 
 
 def test_a_task_does_not_wander_for_ever():
-    stall = crowded(estimates={"": 1_000})
+    stall = crowded()
     stall.market.tasks[TaskId("b")].taken_back = TAKE_BACKS_MAX
     assert stall.taken_back() == []
 
 
 def test_each_free_slot_takes_back_one_award():
     stall = Stall(*"abcd")
-    stall.agent("a1", 2, estimates={"": 10_000})
-    assert len(stall.clear()) == 4
-    stall.run("a")
-    stall.run("b")
-    stall.agent("idle", 1, estimates={"": 10})
+    stall.knows(a=10_000, b=10_000, c=10_000, d=10_000)
+    stall.agent("a1", 2)
+    stall.clear()
+    stall.run("a", "b")
+    stall.wait(9_000)
+    assert len(stall.clear()) == 2
+    stall.agent("idle", 1)
     assert stall.taken_back() == ["c"]
+
+
+# --- copies ----------------------------------------------------------------------------------------
+
+
+def straggling(*, late_ms=15_000, **fields):
+    """A task of 10 s has run for `late_ms` on one agent, and another agent is idle."""
+    stall = Stall(task("a", **fields))
+    stall.knows(a=10_000)
+    stall.agent("a1")
+    stall.clear()
+    stall.run("a")
+    stall.agent("idle")
+    stall.wait(late_ms)
+    return stall
+
+
+def test_a_task_that_takes_half_as_long_again_is_copied_and_not_before():
+    stall = straggling()
+    assert stall.market.deadline() == 15_000
+    assert stall.clear() == [("idle", "a")]
+    assert [live.attempt for live in stall.market.tasks[TaskId("a")].lives.values()] == [1, 2]
+    assert straggling(late_ms=14_000).clear() == []
+
+
+@pytest.mark.parametrize("fields", [{"cache": False}, {"mutex": "db"}, {"whole_agent": True}], ids=str)
+def test_a_task_whose_second_run_might_do_harm_is_not_copied(fields):
+    assert straggling(**fields).clear() == []
+
+
+def test_a_task_is_not_copied_into_the_workspace_that_it_may_be_writing_in():
+    stall = straggling()
+    stall.market.agents[NodeId("idle")].shares_main = True
+    assert stall.clear() == []
+    stall = straggling()
+    stall.market.agents[NodeId("a1")].shares_main = True
+    assert stall.clear() == []
+
+
+def test_there_are_never_three_of_one_task_and_not_for_ever_a_second_one():
+    stall = straggling()
+    stall.agent("third")
+    assert len(stall.clear()) == 1
+    stall.wait(60_000)
+    assert stall.clear() == []
+    state = stall.market.tasks[TaskId("a")]
+    for _ in range(COPIES_MAX - 1):
+        stall.market.drop(state, list(state.lives)[-1])
+        assert len(stall.clear()) == 1
+    stall.market.drop(state, list(state.lives)[-1])
+    assert stall.clear() == []
+
+
+def test_an_overdue_task_is_copied_before_less_urgent_ones_and_behind_more_urgent_ones():
+    stall = straggling()
+    stall.add("less")
+    stall.add("more", task("last", "more"))
+    stall.knows(less=1_000, more=20_000, last=20_000)
+    stall.bid(NodeId("a1"), 1, takes=False, reason="it is busy")
+    stall.bid(NodeId("idle"), 2)
+    assert stall.clear() == [("idle", "more"), ("idle", "a")]
+
+
+def test_when_one_of_two_comes_to_nothing_the_other_goes_on():
+    stall = straggling()
+    stall.clear()
+    state = stall.market.tasks[TaskId("a")]
+    stall.market.drop(state, NodeId("a1"))
+    assert (state.phase, list(state.lives)) == (Phase.AWARDED, ["idle"])
+    stall.done("a")
+    assert (state.lives, stall.market.agents[NodeId("idle")].load) == ({}, 0)
 
 
 # --- done, and not done after all ------------------------------------------------------------------
@@ -452,10 +629,11 @@ def test_what_depends_on_a_task_is_found_through_others_and_without_what_is_done
 
 def test_a_done_task_that_is_run_again_blocks_what_has_not_started():
     stall = Stall("a", task("waiting", "a", "z"), task("ready", "a"), task("running", "a"), "z")
+    stall.knows(running=9_000)
     stall.agent("a1", 1)
     stall.clear()
     stall.done("a")
-    stall.market.clear(stall.now)
+    stall.clear()
     stall.run("running")
     stall.market.requeue(stall.market.tasks[TaskId("a")], stall.now)
     waits = {name: list(stall.market.tasks[TaskId(name)].waits_for) for name in ("waiting", "ready", "running")}

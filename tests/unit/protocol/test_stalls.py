@@ -79,7 +79,7 @@ def test_an_answer_about_an_earlier_attempt_says_nothing():
 
 def test_a_task_that_usually_takes_longer_may_be_quiet_for_longer():
     run = Main("usual", "one", stall_after_ms=AFTER_MS)
-    run.node.leader.market.estimates.seed(TaskId("one"), 3 * AFTER_MS)
+    run.node.leader.market.forecast.bid(run.node.me, {TaskId("one"): 3 * AFTER_MS})
     run.agent("a1", slots=2)
     run.started("a1", "one")
     run.wait(3 * AFTER_MS - 1)

@@ -373,12 +373,11 @@ def test_only_a_success_that_may_be_reused_is_kept():
     assert [keep.key for keep in agent.wanted(fx.Keep)] == ["key of ok"]
 
 
-def test_a_result_of_an_earlier_run_is_not_kept_again_and_teaches_nothing_about_time():
+def test_a_result_of_an_earlier_run_is_not_kept_again():
     agent = AgentNode("p:build")
     agent.award("p:build")
     agent.finished("p:build", cache="hit")
     assert agent.wanted(fx.Keep) == []
-    assert agent.node.worker.estimates.estimate_ms(TaskId("p:build")) is None
 
 
 def test_a_key_that_is_only_known_after_the_run_is_the_results_key():

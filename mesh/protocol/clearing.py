@@ -1,0 +1,362 @@
+"""Who gets what: ready tasks by rank, each to the agent that is expected to complete it first.
+
+Expected completion is when a slot is free + what the task should take there. So a task may be held for a fast agent that is busy, where that beats a slow one
+that is idle; what is held takes that slot in the reckoning, and the slow one gets a task of lower rank. Nothing is kept of a reckoning: the next one begins
+anew with what has happened meanwhile.
+
+A slot that will be free soon is given its next task in advance, so that no message lies between two tasks. Not before: an award binds, and what becomes
+ready meanwhile may be more urgent. An award that has not started is taken back when somebody else is idle and would be done clearly earlier.
+
+A task that has run for much longer than it should is given to a second agent, as if it were ready, by its rank: the first result counts. Most of such tasks will
+be done in a moment, a few take many times as long, and nobody can tell which.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from mesh.protocol.market import Agent, Live, Market, Phase, Slot, TaskState
+from mesh.types import Instant, NodeId, TaskId, after
+
+SOON_MIN_MS: Final = 20
+SOON_MAX_MS: Final = 1_000
+SOON_PERCENT: Final = 25
+"""A slot will be free soon when so much is left of the time that its task takes, within these limits."""
+
+HELD_MAX: Final = 64
+"""So many tasks are held for somebody faster; the one behind them goes to whoever is idle. It bounds the work of one reckoning."""
+
+GAIN_PERCENT: Final = 10
+"""A task is held only where it would be done earlier by so much of what it takes: estimates are not better than that."""
+
+SETTLE_MS: Final = 100
+"""How long the first awards wait for agents that are here and still compare: what they can is worth knowing."""
+
+TAKE_BACK_MIN_MS: Final = 200
+"""An award is taken back only where somebody else would be done at least so much earlier: moving it costs a round trip."""
+TAKE_BACKS_MAX: Final = 3
+"""How often one task is moved: estimates that change with every result must not make it wander for ever."""
+COPIES_MAX: Final = 2
+"""How often one task is copied, one copy after the other."""
+
+_NEVER: Final = 2**62
+_IDLE: Final = Slot(-1, -1)
+
+
+def outlook(market: Market, agent: Agent) -> list[Slot]:
+    """The slots of an agent as its awards let them be expected, the first free one first."""
+    if agent.outlook is not None:
+        return agent.outlook
+    slots = [_IDLE] * agent.slots
+    for task in agent.jobs:
+        state = market.tasks[task]
+        live = state.lives[agent.node]
+        duration_ms = market.estimate_ms(state, agent)
+        needs = needs_of(market, state, agent)
+        waits = slots[needs - 1] is not _IDLE
+        began_at = (
+            slots[needs - 1].free_at if waits else live.awarded_at if live.started_at is None else live.started_at
+        )
+        slot = _behind(began_at + duration_ms, duration_ms)
+        if waits or state.task.whole_agent:
+            slot = Slot(slot.free_at, _NEVER)
+        slots[:needs] = [slot] * needs
+        slots.sort()
+    agent.outlook = slots
+    return slots
+
+
+def needs_of(market: Market, state: TaskState, agent: Agent) -> int:
+    """How many slots of this agent a task takes."""
+    return agent.slots if state.task.whole_agent else market.cpu(state.task, agent)
+
+
+def _behind(ends_at: int, duration_ms: int) -> Slot:
+    """A slot that runs something until then."""
+    return Slot(ends_at, ends_at - min(max(duration_ms * SOON_PERCENT // 100, SOON_MIN_MS), SOON_MAX_MS))
+
+
+def _late(slot: Slot, now: Instant) -> Slot:
+    """Of what is late nobody knows how late it will be: as late again is the least wrong."""
+    return slot if slot.free_at > now or slot is _IDLE else Slot(2 * now - slot.free_at + 1, slot.soon_at)
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a task may be done, and when."""
+
+    agent: Agent
+    ready: bool
+    """It may be awarded now: to run, or in advance."""
+    free_at: int
+    ends_at: int
+
+
+class Reckoning:
+    """One look at everything: what can be given out now, and to whom."""
+
+    def __init__(self, market: Market, bidders: list[Agent], now: Instant) -> None:
+        self.market = market
+        self.bidders = bidders
+        self.now = now
+        self.slots: dict[NodeId, list[Slot]] = {}
+        self.open = 0
+        """Slots that can be given something."""
+        self.soon_at = _NEVER
+        """When the next one can."""
+        self._classes: dict[int, list[tuple[int, int, NodeId]]] = {}
+        """By class of speed, a heap of (free at, load, node); an entry that is not what the agent's first slot says is old."""
+        for agent in bidders:
+            if agent.bid is None or not agent.bid.open:
+                continue
+            slots = self.slots[agent.node] = [_late(slot, now) for slot in outlook(market, agent)]
+            for slot in slots:
+                if slot.soon_at <= now:
+                    self.open += 1
+                else:
+                    self.soon_at = min(self.soon_at, slot.soon_at)
+            self._classes.setdefault(agent.speed_class, []).append((slots[0].free_at, agent.load, agent.node))
+        for heap in self._classes.values():
+            heapq.heapify(heap)
+
+    def place(self, state: TaskState) -> Place | None:
+        """Where it should go: to somebody who can take it now, or somewhere where it is worth waiting; None where nobody can do it at all."""
+        best: Place | None = None
+        best_now: Place | None = None
+        for place in self._places(state):
+            key = (place.ends_at, place.agent.load, place.agent.node)
+            if best is None or key < (best.ends_at, best.agent.load, best.agent.node):
+                best = place
+            if place.ready and (best_now is None or key < (best_now.ends_at, best_now.agent.load, best_now.agent.node)):
+                best_now = place
+        if best is None or best_now is None:
+            return best
+        gain_ms = best_now.ends_at - best.ends_at
+        return best if gain_ms * 100 > (best_now.ends_at - best_now.free_at) * GAIN_PERCENT else best_now
+
+    def _places(self, state: TaskState) -> Iterator[Place]:
+        task = state.task
+        if task.whole_agent or task.resources.cpu > 1:
+            for agent in self.bidders:
+                if self._may(state, agent):
+                    yield self._at(state, agent)
+            return
+        for heap in self._classes.values():
+            first = self._first(heap, state)
+            if first is not None:
+                yield self._at(state, first)
+        for agent in self.bidders if task.id in self.market.cached else ():
+            if task.id in agent.cached and self._may(state, agent):
+                yield self._at(state, agent)
+
+    def _may(self, state: TaskState, agent: Agent) -> bool:
+        if agent.node in state.lives or (state.lives and agent.shares_main):
+            return False
+        return self.market.able(state, agent) and self.market.in_reach(state, agent)
+
+    def _first(self, heap: list[tuple[int, int, NodeId]], state: TaskState) -> Agent | None:
+        """The agent of one class that has a slot first, of those that can run it."""
+        passed: list[tuple[int, int, NodeId]] = []
+        found: Agent | None = None
+        while heap and found is None:
+            free_at, load, node = heap[0]
+            agent = self.market.agents[node]
+            if (free_at, load) != (self.slots[node][0].free_at, agent.load):
+                heapq.heapreplace(heap, (self.slots[node][0].free_at, agent.load, node))
+            elif self._may(state, agent):
+                found = agent
+            else:
+                passed.append(heapq.heappop(heap))
+        for item in passed:
+            heapq.heappush(heap, item)
+        return found
+
+    def _at(self, state: TaskState, agent: Agent) -> Place:
+        slots = self.slots[agent.node]
+        needs = needs_of(self.market, state, agent)
+        free_at = max(slots[needs - 1].free_at, self.now)
+        ready = all(slot.soon_at <= self.now for slot in slots[:needs]) and self.market.has_room(state.task, agent)
+        return Place(agent, ready, free_at, free_at + self.market.estimate_ms(state, agent))
+
+    def take(self, state: TaskState, place: Place) -> None:
+        """Its slots are taken in the reckoning, whether it is awarded or held."""
+        slots = self.slots[place.agent.node]
+        needs = needs_of(self.market, state, place.agent)
+        slot = _behind(place.ends_at, place.ends_at - place.free_at)
+        if not place.ready or place.free_at > self.now or state.task.whole_agent:
+            slot = Slot(slot.free_at, _NEVER)
+        self.open -= sum(slot.soon_at <= self.now for slot in slots[:needs])
+        if slot.soon_at <= self.now:
+            self.open += needs
+        else:
+            self.soon_at = min(self.soon_at, slot.soon_at)
+        slots[:needs] = [slot] * needs
+        slots.sort()
+
+
+def clear(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
+    """Give out what can be given now, in the order of the awards."""
+    due = market.deadline()
+    if not market.changed and (due is None or now < due):
+        return []
+    market.looked_at, market.wake_at, market.changed = now, None, False
+    if market.forecast.evidence >= market.ranks_due:
+        market.rank()
+    bidders = [a for a in market.agents.values() if a.slots > 0 and (a.node != market.main or market.main_slots > 0)]
+    awards = _clear_among(market, bidders, now)
+    return awards + _clear_main(market, now, bound_only=not market.main_takes(now))
+
+
+def _clear_among(market: Market, bidders: list[Agent], now: Instant) -> list[tuple[TaskState, Live]]:
+    overdue = _overdue(market, now)
+    if not market.ready and not overdue:
+        return []
+    if market.ready and (settled_at := _settles_at(market, bidders, now)) is not None:
+        market.wake_at = settled_at
+        return []
+    awards: list[tuple[TaskState, Live]] = []
+    reckoning = Reckoning(market, bidders, now)
+    held, index = 0, 0
+    while (reckoning.open > 0 or not reckoning.slots) and (overdue or index < len(market.ready)):
+        item = market.ready[index] if index < len(market.ready) else None
+        if overdue and (item is None or overdue[0] < item):
+            state = market.tasks[overdue.pop(0)[2]]
+            place = reckoning.place(state)
+            if place is not None and place.ready and place.free_at <= now:
+                awards.append(_award(market, reckoning, state, place, now))
+            continue
+        assert item is not None
+        state = market.tasks[item[2]]
+        if state.phase is not Phase.READY:
+            del market.ready[index]
+        elif state.task.mutex and state.task.mutex in market.held_mutexes:
+            index += 1
+        elif (place := reckoning.place(state)) is None:
+            if any(market.may_come_to(state, agent, now) for agent in bidders):
+                index += 1
+            else:
+                heapq.heappush(market.for_main, market.ready.pop(index))
+        elif place.ready:
+            del market.ready[index]
+            awards.append(_award(market, reckoning, state, place, now))
+        else:
+            index += 1
+            held += 1
+            if held <= HELD_MAX:
+                reckoning.take(state, place)
+    if market.ready:
+        market.wake_at = _undecided_until(market, bidders, now)
+        if reckoning.soon_at < _NEVER:
+            soon_at = Instant(reckoning.soon_at)
+            market.wake_at = soon_at if market.wake_at is None else min(market.wake_at, soon_at)
+    return awards
+
+
+def _award(
+    market: Market, reckoning: Reckoning, state: TaskState, place: Place, now: Instant
+) -> tuple[TaskState, Live]:
+    reckoning.take(state, place)
+    market.award(state, place.agent, now)
+    return state, state.lives[place.agent.node]
+
+
+def _undecided_until(market: Market, bidders: list[Agent], now: Instant) -> Instant | None:
+    """When the first of those that still compare is waited for no longer."""
+    first = market.tasks[market.ready[0][2]]
+    waited_for = [market.decides_by(first, agent) for agent in bidders if market.undecided(first, agent, now)]
+    return min(waited_for, default=None)
+
+
+def _settles_at(market: Market, bidders: list[Agent], now: Instant) -> Instant | None:
+    """While the tasks of a new graph have just become ready and somebody who is here still compares it: until when that is waited for."""
+    first = market.tasks[market.ready[0][2]]
+    until = after(first.ready_at, SETTLE_MS)
+    if now < until and any(market.undecided(first, agent, now) for agent in bidders):
+        return until
+    return None
+
+
+def _overdue(market: Market, now: Instant) -> list[tuple[int, int, TaskId]]:
+    """Tasks that may be copied, by rank."""
+    while market.watch and market.watch[0][0] <= now:
+        _, order, task, attempt = heapq.heappop(market.watch)
+        state = market.tasks[task]
+        live = state.numbered(attempt)
+        if live is None or live.node not in market.agents:
+            continue
+        due = market.overdue_at(state, live)
+        if due > now:
+            heapq.heappush(market.watch, (due, order, task, attempt))
+        elif not market.agents[live.node].shares_main:
+            market.overdue[task] = None
+    found = [market.tasks[task] for task in market.overdue]
+    may = [state for state in found if len(state.lives) == 1 and state.copies < COPIES_MAX]
+    return sorted((-state.rank_ms, state.order, state.task.id) for state in may)
+
+
+def _clear_main(market: Market, now: Instant, *, bound_only: bool) -> list[tuple[TaskState, Live]]:
+    """Tasks for the main job itself; with `bound_only` just those that could never go elsewhere."""
+    main = market.agents[market.main]
+    awards: list[tuple[TaskState, Live]] = []
+    unplaced: list[tuple[int, int, TaskId]] = []
+    while market.for_main and main.load < 2 * main.slots:
+        item = heapq.heappop(market.for_main)
+        state = market.tasks[item[2]]
+        if state.phase is not Phase.READY:
+            continue
+        bound = state.task.where == "main" or state.in_doubt or state.task.id in main.cached
+        fits = market.able(state, main) and market.has_room(state.task, main) and market.in_reach(state, main)
+        if (bound_only and not bound) or not fits or state.task.mutex in market.held_mutexes:
+            unplaced.append(item)
+            continue
+        market.award(state, main, now)
+        awards.append((state, state.lives[main.node]))
+    for item in unplaced:
+        heapq.heappush(market.for_main, item)
+    return awards
+
+
+# --- taking back -------------------------------------------------------------------------------------
+
+
+def take_back(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
+    """Awards that wait on one agent while another is idle and there is nothing else for it."""
+    if any(market.tasks[item[2]].phase is Phase.READY for item in market.ready[:1]):
+        return []
+    idle = [a for a in market.agents.values() if a.load < a.slots and (a.node != market.main or market.main_slots > 0)]
+    if not idle:
+        return []
+    taken: list[tuple[TaskState, Live]] = []
+    spare = {agent.node: agent.slots - agent.load for agent in idle}
+    for victim in market.agents.values():
+        for state, live, done_there in _in_advance(market, victim, now):
+            takers = (a for a in idle if spare[a.node] > 0 and _gains(market, state, a, done_there, now))
+            if (taker := next(takers, None)) is not None:
+                spare[taker.node] -= 1
+                live.withdrawing = True
+                taken.append((state, live))
+    return taken
+
+
+def _gains(market: Market, state: TaskState, taker: Agent, done_there: int, now: Instant) -> bool:
+    """Whether the idle `taker` would have it done clearly earlier than where it waits."""
+    if state.taken_back >= TAKE_BACKS_MAX or not market.able(state, taker) or not market.in_reach(state, taker):
+        return False
+    return now + market.estimate_ms(state, taker) + TAKE_BACK_MIN_MS <= done_there
+
+
+def _in_advance(market: Market, agent: Agent, now: Instant) -> Iterator[tuple[TaskState, Live, int]]:
+    """Its awards that cannot have started, those behind the first `slots` slots' worth, and when each should be done there."""
+    if agent.load <= agent.slots or agent.slots < 1:
+        return
+    used, work_ms = 0, 0
+    for task in agent.jobs:
+        state = market.tasks[task]
+        live = state.lives[agent.node]
+        duration_ms = market.estimate_ms(state, agent)
+        used += market.cpu(state.task, agent)
+        if used > agent.slots and live.started_at is None and not live.withdrawing and len(state.lives) == 1:
+            yield state, live, now + work_ms // agent.slots + duration_ms
+        # What is late is taken to be as late again, as in `slots_of`.
+        work_ms += duration_ms if live.started_at is None else max(abs(live.started_at + duration_ms - now), 1)
