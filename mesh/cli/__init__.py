@@ -1,5 +1,6 @@
 """What a person types: one file per verb. Each verb imports what it needs when it runs, so that `dte --help` is quick."""
 
+import gc
 import os
 import sys
 
@@ -27,6 +28,9 @@ def main() -> int:
         return int(error.exit_code)
     except Exception as error:  # noqa: BLE001  what is no mistake in the options is raised again
         return _usage(error)
+    finally:
+        # Python would look through every object of the mesh for cycles before it goes, for nothing: a run ends a tenth of a second earlier.
+        gc.freeze()
     return code if isinstance(code, int) else 0
 
 

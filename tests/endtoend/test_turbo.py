@@ -136,6 +136,7 @@ def script(site: TurboSite, name: str) -> "tuple[Running, subprocess.CompletedPr
     return main, plain
 
 
+@pytest.mark.slow
 def test_every_turbo_of_a_script_is_distributed(site: TurboSite):
     main, _ = script(site, "ci")
     assert main.json["verdict"] == "success"
