@@ -77,10 +77,11 @@ class Worker:
             ]
         if award.task in self.unrecorded:
             return [Send(leader, Result(self.unrecorded[award.task]))]
-        if not shares_main and (dep := self._only_elsewhere(task)):
+        upstream = [] if shares_main else self._upstream(task)
+        if dep := self._only_elsewhere(upstream):
             reason = f"what {dep} made is on the main job alone, which could not store it"
             return [Send(leader, Declined(award.task, award.attempt, reason, never=True))]
-        needs = () if shares_main else self._needs(task)
+        needs = self._needs(upstream)
         job = self.jobs.get(award.task)
         if job is None:
             return self._begin(Job(award, task, needs, award.attempt))
@@ -102,24 +103,25 @@ class Worker:
         again = [] if job.again is None else self._begin(Job(job.again, job.task, job.needs, job.again.attempt))
         return [*again, *self._start()]
 
-    def _only_elsewhere(self, task: Task) -> TaskId | None:
-        """What it depends on and nobody can be given: it succeeded where its outputs could not be stored."""
-        for dep in self._upstream(task):
+    def _only_elsewhere(self, upstream: list[TaskId]) -> TaskId | None:
+        """What nobody can be given: it succeeded where its outputs could not be stored."""
+        for dep in upstream:
             record = self.records.get(dep)
             if record is not None and record.status == "success" and record.outputs is None and self.tasks[dep].outputs:
                 return dep
         return None
 
-    def _needs(self, task: Task) -> tuple[Need, ...]:
-        """Outputs of everything it depends on, directly or not: what a one-machine run would have on disk by now."""
+    def _needs(self, upstream: list[TaskId]) -> tuple[Need, ...]:
+        """Outputs of what stands before a task: what a one-machine run would have on disk by now."""
         needs = []
-        for dep in self._upstream(task):
+        for dep in upstream:
             record = self.records.get(dep)
             if record is not None and record.outputs is not None:
                 needs.append(Need(dep, record.key, record.outputs, record.holders))
         return tuple(needs)
 
     def _upstream(self, task: Task) -> list[TaskId]:
+        """Everything it depends on, directly or not, in the order of the graphs."""
         seen: dict[TaskId, None] = {}
         stack = list(task.deps)
         while stack:
