@@ -81,11 +81,14 @@ def ids(run: Running) -> list[str]:
 
 
 @pytest.mark.nx
-def test_nx_by_npx_npm_exec_yarn_its_own_program_and_a_script_that_calls_it_twice(forms: Forms):
+def test_nx_by_npx_npm_exec_yarn_its_own_program_a_script_that_calls_it_twice_and_a_task(forms: Forms):
     targets = ("build", "test", "lint", "env", "alone")
     made = make_workspace(forms.root / "ws", 2, targets)
     script = "nx run-many -t env && nx run-many -t alone"
     write_files(made.path, {"ci.sh": CI_SH, "package.json": _with_script(made.path, script)})
+    project = json.loads((made.path / "packages/p0/project.json").read_text())
+    project["targets"]["nested"] = {"command": "npx nx run p1:lint", "cache": True}
+    (made.path / "packages/p0/project.json").write_text(json.dumps(project))
     git(made.path, "add", "--all")
     git(made.path, "commit", "--quiet", "--message=script")
     places = [made.clone(forms.root / name / "workspace") for name in ("main", "a1")]
@@ -94,7 +97,10 @@ def test_nx_by_npx_npm_exec_yarn_its_own_program_and_a_script_that_calls_it_twic
         for name, place in zip(("main", "a1"), places, strict=True)
     )
     run = forms.run(main, agent, "bash", "ci.sh")
-    assert ids(run) == sorted([*(f"p{number}:{target}" for number in (0, 1) for target in targets), *BUILDS_FOR_TEST])
+    assert ids(run) == sorted(
+        [*(f"p{number}:{target}" for number in (0, 1) for target in targets), *BUILDS_FOR_TEST, "p0:nested"]
+    )
+    assert run.text.count("lint ok p1") == 2  # for itself, and for the nx within a task
     assert Workspace(main.workspace).files().keys() >= {"packages/p1/dist/index.js", "coverage/p1/report.txt"}
 
 
@@ -103,6 +109,7 @@ npx nx run-many -t build
 npm exec nx -- run-many -t test
 yarn --silent nx run p0:lint
 ./node_modules/.bin/nx run p1:lint
+npx nx run p0:nested
 npm run ci
 """
 BUILDS_FOR_TEST = ("p0:build", "p1:build")
