@@ -92,7 +92,7 @@ def same(
 ) -> Running:
     """Run `arguments` by nx alone on `plain`, then through the mesh on `main`, and compare all there is to compare."""
     expected = alone(plain, *arguments)
-    there = [site.agent(agent.name, on=agent, **QUIET) for agent in agents]
+    there = [site.agent(agent.name, on=agent, **{**QUIET, "CI": "true"}) for agent in agents]
     run = site.nx(main, *arguments, wait="60s" if agents else "1s")
     assert run.ended(LIMIT_S) == expected.returncode, expected.stdout[-3000:]
     assert [agent.ended(LIMIT_S) for agent in there] == [0] * len(agents)

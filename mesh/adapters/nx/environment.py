@@ -52,7 +52,9 @@ _OF_ONE_MACHINE: Final = (
 
 def forwarded(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Names of the main job's variables by which its nx works as it does, so that nx on agents works alike."""
-    return tuple(name for name in environ if name.startswith("NX_") and not name.startswith(_OF_ONE_MACHINE))
+    # What runs the tests is told by CI whether anybody watches, so that nx's plugins for them make it an input.
+    names = [name for name in environ if name.startswith("NX_") or name == "CI"]
+    return tuple(name for name in names if not name.startswith(_OF_ONE_MACHINE))
 
 
 def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, token: str) -> dict[str, str]:

@@ -67,6 +67,7 @@ def test_a_task_does_not_show_its_variables_where_it_is_printed():
 def test_nx_gets_what_it_works_by_and_not_who_the_main_job_is():
     main = dict.fromkeys(
         [
+            "CI",
             "NX_VERBOSE_LOGGING",
             "NX_BASE",
             "NX_PREFER_TS_NODE",
@@ -82,4 +83,4 @@ def test_nx_gets_what_it_works_by_and_not_who_the_main_job_is():
         ],
         "x",
     )
-    assert forwarded(main) == ("NX_VERBOSE_LOGGING", "NX_BASE", "NX_PREFER_TS_NODE")
+    assert forwarded(main) == ("CI", "NX_VERBOSE_LOGGING", "NX_BASE", "NX_PREFER_TS_NODE")
