@@ -126,3 +126,20 @@ def test_one_thousand_tasks_that_do_nothing_are_all_done(site_of: MakeSite) -> N
     assert {task["where"] for task in main.tasks.values()} == {"agent-1", "agent-2"}
     assert len(completions(main.ledger)) == 1000
     assert "1,000 tasks: 1,000 succeeded" in main.text
+
+
+def test_a_task_that_takes_far_too_long_is_copied_and_the_slower_process_is_ended(site_of: MakeSite) -> None:
+    slow = "test -e $SITE/begun || { touch $SITE/begun; echo stuck > out.txt; sleep 300; }; echo done > out.txt; cat out.txt"
+    site = site_of(
+        toml(slow=f'command = "{slow}"\noutputs = ["out.txt"]', after='command = "cat out.txt"\ndeps = ["slow"]')
+    )
+    main = site.main("after", "--agent-wait", "60s")
+    site.agents(2)
+    assert main.ended() == 0
+    started = [event["agent"] for event in main.events("task-started") if event["task"] == "slow"]
+    assert sorted(started) == ["agent-1", "agent-2"]
+    assert (main.tasks["slow"]["where"], main.tasks["slow"]["attempts"]) == (started[1], 2)
+    assert len(completions(main.ledger)["slow"]) == 1
+    assert [line for line in main.out.read_text().splitlines() if line in ("stuck", "done")] == ["done", "done"]
+    assert not processes_with("DTE_TASK", "slow")
+    assert dte("verify", str(main.ledger)).returncode == 0
