@@ -1,6 +1,6 @@
 """Does the simulator tell the truth? A graph of tasks that sleep, once in `dte sim --graph` and once by eight agents with one slot each, all real processes.
 
-    python tests/benchmarks/real.py [--seeds 3] [--seconds 20]
+    python -m tests.benchmarks.real [--seeds 3] [--seconds 20]
 
 prints one JSON line: both makespans of each graph and their ratio. Nobody knows durations beforehand, on either side. All tasks stand behind one that runs
 until every agent has joined; time counts from its end. `seconds` is about how long a graph takes with all slots busy.
@@ -17,7 +17,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from noop import PATIENCE_S, environment, git, machine
+from tests.benchmarks.noop import PATIENCE_S, environment, git, machine
 
 AGENTS = 8
 GATE = "gate"

@@ -1,6 +1,6 @@
 """How long a person waits: for `dte --help`, and for `dte join` to be taken in by a main job that waits for it.
 
-    python tests/benchmarks/start.py [--runs 7]
+    python -m tests.benchmarks.start [--runs 7]
 
 prints one JSON line, medians in milliseconds. `join_ms` is from the start of the process until the main job tells that the agent has joined.
 """
@@ -16,7 +16,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from noop import PATIENCE_S, environment, git, machine
+from tests.benchmarks.noop import PATIENCE_S, environment, git, machine
 
 TASKS = '[tasks.wait]\ncommand = ["sleep", "600"]\nruns_on = ["nobody"]\ncache = false\ninputs = []\n'
 
