@@ -58,7 +58,7 @@ def outlook(market: Market, agent: Agent) -> list[Slot]:
         began_at = (
             slots[needs - 1].free_at if waits else live.awarded_at if live.started_at is None else live.started_at
         )
-        slot = _behind(began_at + duration_ms, duration_ms)
+        slot = _behind(began_at + duration_ms, duration_ms, state)
         if waits or state.task.whole_agent:
             slot = Slot(slot.free_at, _NEVER)
         slots[:needs] = [slot] * needs
@@ -72,14 +72,15 @@ def needs_of(market: Market, state: TaskState, agent: Agent) -> int:
     return agent.slots if state.task.whole_agent else market.cpu(state.task, agent)
 
 
-def _behind(ends_at: int, duration_ms: int) -> Slot:
-    """A slot that runs something until then."""
-    return Slot(ends_at, ends_at - min(max(duration_ms * SOON_PERCENT // 100, SOON_MIN_MS), SOON_MAX_MS))
+def _behind(ends_at: int, duration_ms: int, state: TaskState) -> Slot:
+    """A slot that runs a task until then."""
+    soon_ms = min(max(duration_ms * SOON_PERCENT // 100, SOON_MIN_MS), SOON_MAX_MS)
+    return Slot(ends_at, ends_at - soon_ms, state.rank_ms - state.duration_ms)
 
 
 def _late(slot: Slot, now: Instant) -> Slot:
     """Of what is late nobody knows how late it will be: as late again is the least wrong."""
-    return slot if slot.free_at > now or slot is _IDLE else Slot(2 * now - slot.free_at + 1, slot.soon_at)
+    return slot if slot.free_at > now or slot is _IDLE else slot._replace(free_at=2 * now - slot.free_at + 1)
 
 
 @dataclass(slots=True)
@@ -102,7 +103,10 @@ class Reckoning:
         self.now = now
         self.slots: dict[NodeId, list[Slot]] = {}
         self.open = 0
-        """Slots that can be given something."""
+        """Slots that can be given something, to run or in advance."""
+        self.idle = 0
+        """Those of them where it would run at once."""
+        self._most_ms = market.tasks[market.ready[0][2]].rank_ms if market.ready else 0
         self.soon_at = _NEVER
         """When the next one can."""
         self._classes: dict[int, list[tuple[int, int, NodeId]]] = {}
@@ -113,12 +117,18 @@ class Reckoning:
             slots = self.slots[agent.node] = [_late(slot, now) for slot in outlook(market, agent)]
             for slot in slots:
                 if slot.soon_at <= now:
-                    self.open += 1
+                    self._count(slot, 1)
                 else:
                     self.soon_at = min(self.soon_at, slot.soon_at)
             self._classes.setdefault(agent.speed_class, []).append((slots[0].free_at, agent.load, agent.node))
         for heap in self._classes.values():
             heapq.heapify(heap)
+
+    def _count(self, slot: Slot, number: int) -> None:
+        if slot.soon_at <= self.now and slot.then_ms <= self._most_ms:
+            self.open += number
+        if slot.free_at <= self.now:
+            self.idle += number
 
     def place(self, state: TaskState) -> Place | None:
         """Where it should go: to somebody who can take it now, or somewhere where it is worth waiting; None where nobody can do it at all."""
@@ -176,19 +186,21 @@ class Reckoning:
         slots = self.slots[agent.node]
         needs = needs_of(self.market, state, agent)
         free_at = max(slots[needs - 1].free_at, self.now)
-        ready = all(slot.soon_at <= self.now for slot in slots[:needs]) and self.market.has_room(state.task, agent)
+        fits = all(slot.soon_at <= self.now and slot.then_ms <= state.rank_ms for slot in slots[:needs])
+        ready = fits and self.market.has_room(state.task, agent)
         return Place(agent, ready, free_at, free_at + self.market.estimate_ms(state, agent))
 
     def take(self, state: TaskState, place: Place) -> None:
         """Its slots are taken in the reckoning, whether it is awarded or held."""
         slots = self.slots[place.agent.node]
         needs = needs_of(self.market, state, place.agent)
-        slot = _behind(place.ends_at, place.ends_at - place.free_at)
+        slot = _behind(place.ends_at, place.ends_at - place.free_at, state)
         if not place.ready or place.free_at > self.now or state.task.whole_agent:
             slot = Slot(slot.free_at, _NEVER)
-        self.open -= sum(slot.soon_at <= self.now for slot in slots[:needs])
+        for old in slots[:needs]:
+            self._count(old, -1)
         if slot.soon_at <= self.now:
-            self.open += needs
+            self._count(slot, needs)
         else:
             self.soon_at = min(self.soon_at, slot.soon_at)
         slots[:needs] = [slot] * needs
@@ -245,6 +257,8 @@ def _clear_among(market: Market, bidders: list[Agent], now: Instant) -> list[tup
             held += 1
             if held <= HELD_MAX:
                 reckoning.take(state, place)
+            elif not reckoning.idle:
+                break
     if market.ready:
         market.wake_at = _undecided_until(market, bidders, now)
         if reckoning.soon_at < _NEVER:
@@ -278,7 +292,7 @@ def _settles_at(market: Market, bidders: list[Agent], now: Instant) -> Instant |
 
 
 def _overdue(market: Market, now: Instant) -> list[tuple[int, int, TaskId]]:
-    """Tasks that may be copied, by rank."""
+    """Tasks that may be copied, by rank; those of which nobody knew beforehand how long they take only where nothing else is to be done."""
     while market.watch and market.watch[0][0] <= now:
         _, order, task, attempt = heapq.heappop(market.watch)
         state = market.tasks[task]
@@ -292,7 +306,8 @@ def _overdue(market: Market, now: Instant) -> list[tuple[int, int, TaskId]]:
             market.overdue[task] = None
     found = [market.tasks[task] for task in market.overdue]
     may = [state for state in found if len(state.lives) == 1 and state.copies < COPIES_MAX]
-    return sorted((-state.rank_ms, state.order, state.task.id) for state in may)
+    known = market.forecast.tasks
+    return sorted((-state.rank_ms if state.task.id in known else 0, state.order, state.task.id) for state in may)
 
 
 def _clear_main(market: Market, now: Instant, *, bound_only: bool) -> list[tuple[TaskState, Live]]:

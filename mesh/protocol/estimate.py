@@ -36,6 +36,8 @@ _SHARED_MAX: Final = 20
 """A bid counts as much as so many executions: it was learnt on other days."""
 _PRIOR: Final = 1 / 2
 """Samples that the mean above counts for, in a mean that has few."""
+_UNSEEN: Final = 8 / 10
+"""A target of which nothing has been seen is taken for long: it is started early, and so it is soon seen."""
 _Z_90: Final = 128 / 100
 
 
@@ -157,6 +159,8 @@ class Forecast:
         log = self._all.drawn_to(math.log(GUESS_MS), _PRIOR)
         if target in self._targets:
             log = self._targets[target].drawn_to(log, _PRIOR)
+        elif self._all.count:
+            log += _UNSEEN
         if project in self._projects:
             log += self._projects[project].drawn_to(0, 1)
         return log

@@ -127,6 +127,8 @@ class Slot(NamedTuple):
 
     free_at: int
     soon_at: int
+    then_ms: int = 0
+    """The rank of the most urgent task that may become ready with the end of what runs there: the slot is best left to that."""
 
 
 @dataclass(slots=True)

@@ -95,8 +95,8 @@ def test_only_tasks_whose_dependencies_are_done_are_given_out():
 
 def test_the_longest_path_to_the_end_goes_first():
     stall = Stall("short", "long", task("middle", "long"), task("last", "middle"))
-    stall.agent("a1", 1)
-    assert stall.clear() + stall.soon() == [("a1", "long"), ("a1", "short")]
+    stall.agent("a1", 2)
+    assert stall.clear() == [("a1", "long"), ("a1", "short")]
 
 
 def test_of_equal_ranks_the_first_in_the_graph_goes_first():
@@ -661,3 +661,29 @@ def test_attempts_that_were_taken_back_are_not_counted_as_tries():
     state = stall.market.tasks[TaskId("a")]
     state.attempt, state.taken_back = 5, 3
     assert state.attempts == 2
+
+
+# --- what is better left alone ---------------------------------------------------------------------
+
+
+def test_a_slot_is_left_to_the_urgent_task_that_waits_for_what_runs_there():
+    stall = Stall("first", task("urgent", "first"), "other")
+    stall.knows(first=10_000, urgent=50_000, other=1_000)
+    stall.agent("a1")
+    assert stall.clear() == [("a1", "first")]
+    stall.wait(9_900)
+    assert stall.clear() == []
+    stall.done("first")
+    assert stall.clear() == [("a1", "urgent")]
+
+
+def test_a_task_of_unknown_length_is_copied_only_where_nothing_else_is_to_be_done():
+    stall = Stall("a", "b")
+    stall.agent("a1")
+    stall.clear()
+    stall.run("a")
+    stall.wait(60_000)
+    stall.agent("a2")
+    assert stall.clear() == [("a2", "b")]
+    stall.agent("a3")
+    assert stall.clear() == [("a3", "a")]

@@ -1,0 +1,48 @@
+"""How close the market's schedules come to the best possible: a few graphs of each kind, by fixed seeds. `just bench market` has many, beside other schedulers."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import graphs
+import schedulers
+
+from mesh.sim import simulate
+
+SIZES = ((80, 4), (80, 16), (300, 8), (300, 32))
+
+
+def market_and_others(condition, tasks, slots, seed=0):
+    graph = graphs.monorepo(random.Random(f"{seed} {tasks}"), tasks)
+    scenario = dict(graphs.cases(seed, graph, slots))[condition]
+    return scenario, simulate(scenario)
+
+
+@pytest.mark.parametrize("condition", ["equal", "mixed"])
+@pytest.mark.parametrize(("tasks", "slots"), SIZES)
+def test_with_noisy_estimates_the_market_is_as_good_as_critical_path_scheduling_and_never_worse_than_fifo(
+    condition, tasks, slots
+):
+    scenario, schedule = market_and_others(condition, tasks, slots)
+    list_ratio = schedulers.critical_path(scenario) / scenario.lower_bound_ms
+    assert schedule.ratio <= 1.05 * max(1, list_ratio)
+    assert schedule.makespan_ms <= schedulers.fifo(scenario)
+
+
+@pytest.mark.parametrize(("tasks", "slots"), SIZES)
+def test_tasks_that_take_eight_times_as_long_cost_a_tenth_at_most(tasks, slots):
+    _, schedule = market_and_others("stragglers", tasks, slots)
+    assert schedule.ratio <= 1.10
+    assert len(schedule.executions) <= tasks * 1.1
+
+
+def test_without_any_history_the_market_is_better_than_fifo():
+    ratios = []
+    for tasks, slots in SIZES:
+        scenario, schedule = market_and_others("cold", tasks, slots)
+        ratios.append(schedule.makespan_ms / schedulers.fifo(scenario))
+    assert sum(ratios) / len(ratios) < 1
