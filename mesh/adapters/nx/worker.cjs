@@ -116,12 +116,13 @@ function differing(task, inputs, outputs) {
   return nodes.filter(([name, value]) => !known.has(mark(name, value)) && !given(name)).map(([name]) => name);
 }
 
-/** The outputs of all that `id` waits for. */
+/** The outputs of all that `id` waits for, as inputs of a hash are named: one by one, or all of a task's in one name. */
 function outputsBelow(graph, id, found = new Map()) {
   for (const edge of graph.dependencies[id] ?? []) {
     const needed = edge.id ?? edge;
     if (found.has(needed)) continue;
-    found.set(needed, graph.tasks[needed]?.outputs ?? []);
+    const outputs = graph.tasks[needed]?.outputs ?? [];
+    found.set(needed, [...outputs, outputs.join(',')]);
     outputsBelow(graph, needed, found);
   }
   return [...found.values()].flat();
