@@ -230,11 +230,8 @@ class Leader:
 
     def _kill(self, state: TaskState, *, but: NodeId | None = None) -> list[Effect]:
         """It needs nobody any more, or nobody `but` one."""
-        return [
-            Send(node, Withdraw(self.epoch, state.task.id, live.attempt, kill=True))
-            for node, live in state.lives.items()
-            if node != but
-        ]
+        lives = [live for live in state.lives.values() if live.node != but]
+        return [Send(live.node, Withdraw(self.epoch, state.task.id, live.attempt, kill=True)) for live in lives]
 
     def _next_seq(self) -> Seq:
         self.seq = Seq(self.seq + 1)
@@ -311,11 +308,12 @@ class Leader:
         quiet: bool = False,
         failed: Completion | None = None,
     ) -> list[Effect]:
-        """Nothing of it is live any more: it is to be run once more; `failed` is the result that was not taken."""
-        if not quiet and state.attempts >= ATTEMPTS_MAX:
+        """That attempt came to nothing: unless a copy goes on, it is to be run once more. `failed` is the result that was not taken."""
+        if not quiet and not state.lives and state.attempts >= ATTEMPTS_MAX:
             return self._decide(state, "failure", f"given up after {state.attempts} attempts; the last: {reason}", now)
-        self.stalls.end(state.task.id)
-        self.market.requeue(state, now)
+        if not state.lives:
+            self.stalls.end(state.task.id)
+            self.market.requeue(state, now)
         if quiet:
             return []
         code, log = (None, None) if failed is None else (failed.exit_code, failed.log)
@@ -400,11 +398,7 @@ class Leader:
             reason = f"failed with exit code {failed.exit_code}"
             if state.in_doubt:
                 reason += ", and nothing has succeeded on that agent yet: another one tries"
-            if state.lives:
-                told = news.TaskRequeued(failed.task, failed.name, failed.attempt, reason, failed.exit_code, failed.log)
-                effects.append(Tell(told))
-            else:
-                effects += self._again(state, failed.attempt, failed.name, reason, now, failed=failed)
+            effects += self._again(state, failed.attempt, failed.name, reason, now, failed=failed)
         elif live is not None and live.started_at is None:
             # It answered the newer award with the old result.
             effects.append(Send(node, Award(self.epoch, self._next_seq(), failed.task, live.attempt)))
@@ -452,9 +446,8 @@ class Leader:
 
     def _where(self, done: Completion, holders: tuple[NodeId, ...]) -> str:
         """Whom people are told to have run it; "" for nobody."""
-        if holders == (self.me,) and done.status in ("success", "failure"):
-            return "main"
-        return done.name if holders else ""
+        here = holders == (self.me,) and done.status in ("success", "failure")
+        return "main" if here else done.name if holders else ""
 
     def _decide(self, state: TaskState, status: news.TaskStatus, problem: str, now: Instant) -> list[Effect]:
         """The leader itself says how a task ended that nobody ran."""

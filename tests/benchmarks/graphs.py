@@ -1,5 +1,6 @@
 """Families of task graphs that schedules are measured on, each from a seed."""
 
+import importlib
 import random
 from collections.abc import Iterator
 
@@ -35,14 +36,11 @@ def _task(dice: random.Random, task: TaskId, deps: tuple[TaskId, ...], median_ms
 
 def workflow(dice: random.Random, recipe: str, tasks: int) -> tuple[SimTask, ...]:
     """One of WfCommons' scientific workflows, generated offline from the shapes that were measured."""
-    import numpy
-    from wfcommons import wfchef
+    import numpy as np
 
-    del wfchef
-    import importlib
-
+    # Its recipes know no other dice than these.
     random.seed(dice.getrandbits(32))
-    numpy.random.seed(dice.getrandbits(32))
+    np.random.seed(dice.getrandbits(32))  # noqa: NPY002
     module = importlib.import_module(f"wfcommons.wfchef.recipes.{recipe}")
     recipe_class = getattr(module, f"{recipe.capitalize()}Recipe")
     made = recipe_class.from_num_tasks(max(tasks, recipe_class.get_min() if hasattr(recipe_class, "get_min") else 0))
