@@ -1,6 +1,6 @@
 """How close the market comes to the best possible schedule, next to schedulers that everybody knows.
 
-    python tests/benchmarks/market.py [--seeds 3] [--json]
+    python -m tests.benchmarks.market [--seeds 3] [--json]
 
 prints makespan ÷ lower bound, the median over seeds and the worst, for graphs of monorepos and, where `wfcommons` is installed, scientific workflows. The bound is the
 critical path on the fastest agent or all the work on all slots, whichever is more. The market runs as it is in simulated time (`dte sim --graph`); agents'
@@ -13,10 +13,8 @@ import random
 import statistics
 from importlib.util import find_spec
 
-import graphs
-import schedulers
-
 from mesh.sim import Scenario, simulate
+from tests.benchmarks import graphs, schedulers
 
 OTHERS = {
     "fifo": schedulers.fifo,

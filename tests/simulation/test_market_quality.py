@@ -1,17 +1,11 @@
 """How close the market's schedules come to the best possible: a few graphs of each kind, by fixed seeds. `just bench market` has many, beside other schedulers."""
 
 import random
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import graphs
-import schedulers
-
 from mesh.sim import simulate
+from tests.benchmarks import graphs, schedulers
 
 SIZES = ((80, 4), (80, 16), (300, 8), (300, 32))
 
