@@ -1,5 +1,6 @@
 """What a person types: one file per verb. Each verb imports what it needs when it runs, so that `dte --help` is quick."""
 
+import atexit
 import gc
 import os
 import sys
@@ -10,6 +11,8 @@ def main() -> int:
     if not __debug__:
         print("dte: python -O removes the checks that dte relies on; run it without", file=sys.stderr)
         return 2
+    # Python would look through every object of the mesh for cycles before it goes, for nothing: a run ends a tenth of a second earlier.
+    atexit.register(gc.freeze)
     # Its fancier help costs 100 ms to load; a person's own choice counts.
     os.environ.setdefault("TYPER_USE_RICH", "0")
     from mesh.cli.app import app
@@ -28,9 +31,6 @@ def main() -> int:
         return int(error.exit_code)
     except Exception as error:  # noqa: BLE001  what is no mistake in the options is raised again
         return _usage(error)
-    finally:
-        # Python would look through every object of the mesh for cycles before it goes, for nothing: a run ends a tenth of a second earlier.
-        gc.freeze()
     return code if isinstance(code, int) else 0
 
 
