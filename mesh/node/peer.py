@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, assert_never, get_args
@@ -485,7 +486,8 @@ class Peer:
         except UsageError as error:
             self._fail(error)
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(1):
+            # Where it cannot be written to, that has been said already.
+            with trio.CancelScope(shield=True), trio.move_on_after(1), suppress(UsageError):
                 await rendezvous.withdraw()
                 # `local` is the name of every run that nobody has named: the next one must not be taken for this.
                 named = self.settings.run_id.partition("/")[0] != "local"

@@ -103,7 +103,7 @@ def test_the_tasks_of_a_lost_agent_that_nobody_takes_up_are_noticed(monkeypatch)
 
 def test_a_loss_that_is_never_found_out_is_noticed(monkeypatch):
     monkeypatch.setattr(membership, "LINK_GRACE_MS", 10**9)
-    assert "the run ended with None" in found(range(10))
+    assert "never ended" in found(range(10))
 
 
 def test_an_award_before_the_records_it_needs_is_noticed(monkeypatch):
@@ -113,7 +113,7 @@ def test_an_award_before_the_records_it_needs_is_noticed(monkeypatch):
 
 def test_a_retry_that_is_forgotten_is_noticed(monkeypatch):
     monkeypatch.setattr(Leader, "_failed_once", lambda *_: [])
-    assert "the run ended with None" in found(range(20))
+    assert "the run ended with None" in found([24, 83, 90, *range(20)])  # where it can be, the task is copied instead
 
 
 def test_more_tasks_than_slots_are_noticed(monkeypatch):
