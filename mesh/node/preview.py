@@ -63,8 +63,9 @@ async def _of_any(name: str, workspace: Path, started: HeadStart, environ: Mappi
 
     async def handle(session: NxSession) -> None:
         notices = (session.plan.objection,) if session.plan.objection else ()
-        cached = frozenset(task.id for task in session.graph.tasks.values() if nx_id(task) in session.plan.local)
-        found.append(Preview(session.graph, cached, notices))
+        graph = session.plan.to_graph(session.prefix, whole=True)
+        cached = frozenset(task.id for task in graph.tasks.values() if nx_id(task) in session.plan.local)
+        found.append(Preview(graph, cached, notices))
         await session.leave()
 
     async def handle_turbo(call: TurboCall) -> None:

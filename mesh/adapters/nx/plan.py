@@ -70,9 +70,11 @@ class Plan:
         )
         return replace(plan, objection=_objection(plan, read))
 
-    def to_graph(self, prefix: str = "") -> Graph:
-        """The mesh's view of the plan: what is left to do, and what that needs. `prefix` keeps apart the tasks of several nx commands in one run."""
-        open_ids = [nx_id for nx_id in self._discrete() if nx_id not in self.settled]
+    def to_graph(self, prefix: str = "", *, whole: bool = False) -> Graph:
+        """The mesh's view of the plan: what is left to do, and what that needs; or the `whole` of it, to look at. `prefix` keeps apart the tasks
+        of several nx commands in one run.
+        """
+        open_ids = [nx_id for nx_id in self._discrete() if whole or nx_id not in self.settled]
         left = frozenset(open_ids) | self._below(open_ids)
         return Graph.of(self._task(nx_id, prefix) for nx_id in self._discrete() if nx_id in left)
 

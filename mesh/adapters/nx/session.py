@@ -78,6 +78,7 @@ class NxSession:
 
     def __init__(self, stream: trio.abc.Stream, lines: LineReader, plan: Plan, archives: Archives, prefix: str) -> None:
         self.plan: Final = plan
+        self.prefix: Final = prefix
         self.graph = plan.to_graph(prefix)
         self.at_hand: dict[str, None] = {}
         """Hashes whose archive the main job has without anybody running the task."""

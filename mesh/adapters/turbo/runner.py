@@ -21,6 +21,7 @@ from mesh.adapters.turbo.environment import worker_environment
 from mesh.adapters.turbo.errors import DriftError, NotKeptError, RestoreError, TurboError
 from mesh.adapters.turbo.plan import turbo_id
 from mesh.adapters.turbo.session import Loopback, Visit
+from mesh.errors import StorageError
 from mesh.exec.passing import applied
 from mesh.exec.process import Exited, Spec, run
 from mesh.graph import Task
@@ -139,7 +140,10 @@ class TurboRunner:
             return artifact
         if (kept := self._private / f"{task.key}.tar.zst").is_file():
             # Done here before, and its artifact was lost: turbo has only replayed it from its own cache.
-            return await self._loopback.artifacts.adopt(task.key, kept, exited.ended_ms - exited.started_ms)
+            try:
+                return await self._loopback.artifacts.adopt(task.key, kept, exited.ended_ms - exited.started_ms)
+            except StorageError as error:
+                raise NotKeptError(task.id, str(error)) from None
         if reason := visit.put(task.key):
             raise NotKeptError(task.id, reason)
         differences = await compare(self._workspace, [task], self._environment)
