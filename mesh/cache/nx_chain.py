@@ -43,7 +43,7 @@ class NxChain:
             yield cls(cache, blobs, None)
             return
         # Here, since httpx takes a tenth of a second to load, and few have a remote cache.
-        from mesh.cache.upstream import of_nx  # noqa: PLC0415
+        from mesh.cache.upstream import of_nx  # noqa: PLC0415 - httpx, for those who have such a cache
 
         chain = cls(cache, blobs, of_nx(environ))
         try:

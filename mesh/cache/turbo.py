@@ -157,7 +157,7 @@ class TurboCache:
 
 def _upstream(remote: Mapping[str, str]) -> "Upstream":
     # Here, since httpx takes a tenth of a second to load, and few have a remote cache.
-    from mesh.cache.upstream import of_turbo  # noqa: PLC0415
+    from mesh.cache.upstream import of_turbo  # noqa: PLC0415 - httpx, for those who have such a cache
 
     return of_turbo(remote)
 

@@ -2,19 +2,14 @@
 
 import typer
 
+from mesh.cli.options import ENV, RUN_ID, SECRET_FILE
+
 
 def cert(
     directory: str = typer.Argument(metavar="DIR", help="Where ca.pem, cert.pem and key.pem are written."),
-    run_id: str = typer.Option(
-        "", envvar="DTE_RUN_ID", help="The run they are valid for. Default: from the CI system, else `local`."
-    ),
-    env: str = typer.Option("", envvar="DTE_ENV", metavar="NAME", help="Which of several main jobs of one run."),
-    secret_file: str = typer.Option(
-        "",
-        envvar="DTE_SECRET_FILE",
-        metavar="FILE",
-        help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
-    ),
+    run_id: str = RUN_ID,
+    env: str = ENV,
+    secret_file: str = SECRET_FILE,
 ) -> int:
     """Write a certificate of this run for other HTTP clients, and print its root key for `dte verify --root-key`."""
     import secrets

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mesh.cli.checks import Check
+from mesh.cli.options import ENV, RENDEZVOUS, RUN_ID, SECRET_FILE
 
 if TYPE_CHECKING:
     from mesh.identity.authority import Authority
@@ -17,19 +18,10 @@ def doctor(
     peer: Many = typer.Option(
         [], "--peer", envvar="DTE_PEER", metavar="HOST:PORT", help="A node that should be reachable. Repeatable."
     ),
-    rendezvous: str = typer.Option(
-        "", envvar="DTE_RENDEZVOUS", metavar="DIR", help="A directory that all jobs of the run share."
-    ),
-    run_id: str = typer.Option(
-        "", envvar="DTE_RUN_ID", help="The run's name. Default: from the CI system, else `local`."
-    ),
-    env: str = typer.Option("", envvar="DTE_ENV", metavar="NAME", help="Which of several main jobs of one run."),
-    secret_file: str = typer.Option(
-        "",
-        envvar="DTE_SECRET_FILE",
-        metavar="FILE",
-        help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
-    ),
+    rendezvous: str = RENDEZVOUS,
+    run_id: str = RUN_ID,
+    env: str = ENV,
+    secret_file: str = SECRET_FILE,
     save: str = typer.Option("", metavar="FILE", help="Write what the tasks' hashes are made of here, for --compare."),
     compare: str = typer.Option(
         "", metavar="FILE", help="Say which tasks have another hash here than where FILE was saved, and why."

@@ -2,6 +2,8 @@
 
 import typer
 
+from mesh.cli.options import ENV, RENDEZVOUS, RUN_ID, SECRET_FILE
+
 Many = list[str]
 
 
@@ -13,23 +15,10 @@ def join(
         metavar="HOST:PORT",
         help="Where the main job or another peer listens. Repeatable.",
     ),
-    rendezvous: str = typer.Option(
-        "", envvar="DTE_RENDEZVOUS", metavar="DIR", help="A directory that all jobs of the run share."
-    ),
-    run_id: str = typer.Option(
-        "",
-        envvar="DTE_RUN_ID",
-        help="The run's name, equal in all its jobs. Default: from the CI system, else `local`.",
-    ),
-    env: str = typer.Option(
-        "", envvar="DTE_ENV", metavar="NAME", help="Which of several main jobs of one run this belongs to."
-    ),
-    secret_file: str = typer.Option(
-        "",
-        envvar="DTE_SECRET_FILE",
-        metavar="FILE",
-        help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
-    ),
+    rendezvous: str = RENDEZVOUS,
+    run_id: str = RUN_ID,
+    env: str = ENV,
+    secret_file: str = SECRET_FILE,
     name: str = typer.Option(
         "", envvar="DTE_NAME", help="What people call this agent. Default: host name and process id."
     ),

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import typer
 
+from mesh.cli.options import ENV, SECRET_FILE
+
 if TYPE_CHECKING:
     from mesh.node.shelf import LogShelf
     from mesh.store.runs import KnownRun
@@ -30,13 +32,8 @@ def logs(
         help="The run's main job. Default: the latest run in this directory.",
     ),
     run_id: str = typer.Option("", envvar="DTE_RUN_ID", help="The run's name. Default: the latest, else as for `run`."),
-    env: str = typer.Option("", envvar="DTE_ENV", metavar="NAME", help="Which of several main jobs of one run."),
-    secret_file: str = typer.Option(
-        "",
-        envvar="DTE_SECRET_FILE",
-        metavar="FILE",
-        help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
-    ),
+    env: str = ENV,
+    secret_file: str = SECRET_FILE,
 ) -> int:
     """Print what a task has written: of a run on this machine, running or over, or of one whose main job is at --peer."""
     import trio

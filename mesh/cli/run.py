@@ -2,6 +2,8 @@
 
 import typer
 
+from mesh.cli.options import ENV, RENDEZVOUS, RUN_ID, SECRET_FILE
+
 Many = list[str]
 
 
@@ -24,14 +26,8 @@ def run(
     main_slots: int = typer.Option(
         0, envvar="DTE_MAIN_SLOTS", help="Tasks the main job runs beside its agents. Default: only what no agent can."
     ),
-    run_id: str = typer.Option(
-        "",
-        envvar="DTE_RUN_ID",
-        help="The run's name, equal in all its jobs. Default: from the CI system, else `local`.",
-    ),
-    env: str = typer.Option(
-        "", envvar="DTE_ENV", metavar="NAME", help="Which of several main jobs of one run this is."
-    ),
+    run_id: str = RUN_ID,
+    env: str = ENV,
     peer: Many = typer.Option(
         [],
         "--peer",
@@ -39,18 +35,11 @@ def run(
         metavar="HOST:PORT",
         help="A peer to dial. Agents dial the main job by themselves. Repeatable.",
     ),
-    rendezvous: str = typer.Option(
-        "", envvar="DTE_RENDEZVOUS", metavar="DIR", help="A directory that all jobs of the run share."
-    ),
+    rendezvous: str = RENDEZVOUS,
     listen: Many = typer.Option(
         [], envvar="DTE_LISTEN", metavar="ADDR:PORT", help="Where to listen. Default: every address, any free port."
     ),
-    secret_file: str = typer.Option(
-        "",
-        envvar="DTE_SECRET_FILE",
-        metavar="FILE",
-        help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
-    ),
+    secret_file: str = SECRET_FILE,
     may_differ: Many = typer.Option(
         [],
         envvar="DTE_MAY_DIFFER",
@@ -96,7 +85,7 @@ def run(
 ) -> int:
     """Run tasks on all agents of the run, as if this machine had run them.
 
-    Two forms: `dte run TASK…` for tasks of dte.toml, and `dte run -- COMMAND…` for any command that runs nx.
+    Two forms: `dte run TASK…` for tasks of dte.toml, and `dte run -- COMMAND…` for any command that runs nx or turbo.
     """
     from dataclasses import replace
     from pathlib import Path

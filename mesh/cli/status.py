@@ -2,21 +2,16 @@
 
 import typer
 
+from mesh.cli.options import ENV, RUN_ID, SECRET_FILE
+
 
 def status(
     peer: str = typer.Option(
         "", envvar="DTE_PEER", metavar="HOST:PORT", help="The node to ask; the main job knows most."
     ),
-    run_id: str = typer.Option(
-        "", envvar="DTE_RUN_ID", help="The run's name. Default: from the CI system, else `local`."
-    ),
-    env: str = typer.Option("", envvar="DTE_ENV", metavar="NAME", help="Which of several main jobs of one run."),
-    secret_file: str = typer.Option(
-        "",
-        envvar="DTE_SECRET_FILE",
-        metavar="FILE",
-        help="Read the secret from FILE, or `-` for standard input, instead of DTE_SECRET.",
-    ),
+    run_id: str = RUN_ID,
+    env: str = ENV,
+    secret_file: str = SECRET_FILE,
 ) -> int:
     """Ask a running node how it is, and print its answer as one JSON object."""
     import secrets

@@ -10,6 +10,12 @@ from mesh.types import TaskId
 OWN_PREFIX: Final = "DTE_"
 
 
+def without_ours(environ: Mapping[str, str], *, cookie: bool = False) -> dict[str, str]:
+    """What the user's own programs are started with: neither the run's secret nor how the run was set up. With `cookie` what they start is found again."""
+    kept = (COOKIE_VARIABLE,) if cookie else ()
+    return {name: value for name, value in environ.items() if not name.startswith(OWN_PREFIX) or name in kept}
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who a task is, as its variables tell it. A shard is one of `shards` tasks that share one command, counted from 1."""

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from mesh.exec.environment import OWN_PREFIX
+from mesh.exec.environment import without_ours
 
 LOOK_SHARE_MAX: Final = 0.1
 """How much of a task's own time may go into looking at what it left."""
@@ -92,7 +92,7 @@ class Leftovers:
     async def _look(self) -> list[tuple[str, bool]] | None:
         """All that git does not find as it is committed: path, and whether it is tracked. None where git cannot tell."""
         began = time.monotonic()
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIX)}
+        environ = without_ours(os.environ)
         command = (
             "git",
             "status",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
-from mesh.exec.environment import OWN_PREFIX
+from mesh.exec.environment import without_ours
 
 LOCK_FILES: Final = (
     ("pnpm-lock.yaml", "pnpm"),
@@ -79,7 +79,7 @@ def _said(program: str, workspace: Path, environ: Mapping[str, str]) -> str:
         said = subprocess.run(
             (shutil.which(program, path=environ.get("PATH")) or program, "--version"),
             cwd=workspace,
-            env={name: value for name, value in environ.items() if not name.startswith(OWN_PREFIX)},
+            env=without_ours(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

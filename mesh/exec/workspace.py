@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from mesh.exec.environment import OWN_PREFIX
+from mesh.exec.environment import without_ours
 
 GIT_WAIT_MS: Final = 60_000
 """Time for a cold disk and a large checkout."""
@@ -30,7 +30,7 @@ def facts(workspace: Path) -> dict[str, str]:
 def _git(workspace: Path, *arguments: str) -> bytes:
     """What git prints; nothing where there is no git, or nothing that it could tell."""
     # Git runs the user's filters, which are no more to see the run's secret than a task is.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIX)}
+    environ = without_ours(os.environ)
     environ["GIT_OPTIONAL_LOCKS"] = "0"  # it must not stand in the way of the user's own git
     try:
         return subprocess.run(

@@ -20,8 +20,8 @@ from mesh.adapters.turbo.launch import as_by_the_user
 from mesh.adapters.turbo.plan import plan
 from mesh.adapters.turbo.session import MainTurboRunner, TurboSession
 from mesh.cache.nx_chain import NxChain
-from mesh.exec.cookie import COOKIE_VARIABLE
 from mesh.exec.ending import end_everything
+from mesh.exec.environment import without_ours
 from mesh.graph import Graph
 from mesh.node.headstart import HeadStart, start
 from mesh.node.outlets import NxOutlet, TurboOutlet
@@ -125,7 +125,7 @@ class Command:
             turbo = None
         found = program(call.cwd, environ)
         if turbo is None:
-            await call.run(found, _without_ours(environ))
+            await call.run(found, without_ours(environ, cookie=True))
             return
 
         async def execute(env: Mapping[str, str], before_ending: Callable[[], None]) -> int:
@@ -152,7 +152,7 @@ class Command:
         if planned.objection:
             peer.observer.news(Notice(f"turbo runs everything on this machine: {planned.objection}"))
             self._objections.append(planned.objection)
-            return await execute(_without_ours(environ), lambda: None)
+            return await execute(without_ours(environ, cookie=True), lambda: None)
         loopback = await peer.tools.turbo_cache()
         async with TurboSession.open(peer.nursery, planned, loopback, prefix) as session:
             graph = self._adjust(session.graph)
@@ -224,11 +224,6 @@ class Command:
             await _end(child, peer.cookie)
             raise
         return code if code >= 0 else 128 - code
-
-
-def _without_ours(environ: Mapping[str, str]) -> dict[str, str]:
-    """The user's own environment, and the cookie by which what it starts is found again."""
-    return {name: value for name, value in environ.items() if not name.startswith("DTE_") or name == COOKIE_VARIABLE}
 
 
 async def _wait(child: "subprocess.Popen[bytes]") -> int:

@@ -78,7 +78,7 @@ def _end(process: "subprocess.Popen[bytes]", cookie: str) -> None:
     """End what the mesh did not come to end, since it did not come into being."""
     import trio  # noqa: PLC0415 - as is said above
 
-    from mesh.exec.ending import end_everything  # noqa: PLC0415
+    from mesh.exec.ending import end_everything  # noqa: PLC0415 - as is said above
 
     with suppress(ProcessLookupError):
         process.terminate()

@@ -10,6 +10,7 @@ from mesh.adapters.nx.environment import forwarded
 from mesh.adapters.nx.plan import TOOL as NX
 from mesh.cache.server import LoopbackCache
 from mesh.errors import Exit
+from mesh.exec.environment import without_ours
 from mesh.exec.passing import RUN_ENV, shipped
 from mesh.graph import Graph
 from mesh.node.board import Board
@@ -104,7 +105,7 @@ def _adjusted(graph: Graph, request: Request, settings: Settings) -> Graph:
 
 
 def _agent_environment(peer: Peer) -> dict[str, str]:
-    kept = {name: value for name, value in peer.settings.environ.items() if not name.startswith("DTE_")}
+    kept = without_ours(peer.settings.environ)
     port = peer.listener.addresses[-1].rpartition(":")[2]
     host = (
         "127.0.0.1"

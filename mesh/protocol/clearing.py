@@ -373,5 +373,5 @@ def _in_advance(market: Market, agent: Agent, now: Instant) -> Iterator[tuple[Ta
         used += market.cpu(state.task, agent)
         if used > agent.slots and live.started_at is None and not live.withdrawing and len(state.lives) == 1:
             yield state, live, now + work_ms // agent.slots + duration_ms
-        # What is late is taken to be as late again, as in `slots_of`.
+        # What is late is taken to be as late again, as in `_late`.
         work_ms += duration_ms if live.started_at is None else max(abs(live.started_at + duration_ms - now), 1)

@@ -12,7 +12,7 @@ import trio
 
 from mesh.errors import CorruptError
 from mesh.exec import archive
-from mesh.exec.environment import OWN_PREFIX
+from mesh.exec.environment import without_ours
 from mesh.exec.globs import Globs, literal
 from mesh.graph import Task
 from mesh.store.blobs import BlobStore
@@ -45,7 +45,7 @@ class Carried:
         await trio.to_thread.run_sync(self._restore, task, packed)
 
     def _edits(self) -> Edits:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIX)}
+        environ = without_ours(os.environ)
         try:
             done = subprocess.run(_CHANGED, cwd=self._workspace, env=environ, capture_output=True, check=False)
         except FileNotFoundError:

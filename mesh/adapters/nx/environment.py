@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from mesh.exec.cookie import COOKIE_VARIABLE
-from mesh.exec.environment import OWN_PREFIX
+from mesh.exec.environment import without_ours
 from mesh.wire import canonical
 
 SHIM: Final = Path(__file__).with_name("main.cjs")
@@ -70,7 +69,7 @@ def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, 
     }
     saved = {name: base.get(name) for name in changed}
     return {
-        **_without_ours(base),
+        **without_ours(base, cookie=True),
         **changed,
         "DTE_NX_SOCKET": socket_path,
         "DTE_NX_SAVED": canonical.encode(saved).decode(),
@@ -79,7 +78,7 @@ def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, 
 
 def worker_environment(base: Mapping[str, str], private: Path, cache_url: str, token: str) -> dict[str, str]:
     """What nx on an agent is started with. Its own cache is in `private`, so that whatever it runs is put into ours, and nothing else is read."""
-    kept = {name: value for name, value in _without_ours(base).items() if name not in _AGAINST_THE_CACHE}
+    kept = {name: value for name, value in without_ours(base, cookie=True).items() if name not in _AGAINST_THE_CACHE}
     return {
         "NX_ISOLATE_PLUGINS": "false",  # halves the time to start; the user may say otherwise
         # An agent installs before it joins; pnpm would otherwise replace node_modules under the running nx, before any script.
@@ -100,11 +99,6 @@ def _cache(base: Mapping[str, str], url: str, token: str) -> dict[str, str]:
         # nx asks a proxy even for the loopback, and ends the run when that cannot help.
         **{name: ",".join(filter(None, (base.get(name), direct))) for name in ("NO_PROXY", "no_proxy")},
     }
-
-
-def _without_ours(base: Mapping[str, str]) -> dict[str, str]:
-    """No task, and nothing that may start one, sees DTE_SECRET or how this run was set up; the cookie, by which it is ended, it carries."""
-    return {name: value for name, value in base.items() if not name.startswith(OWN_PREFIX) or name == COOKIE_VARIABLE}
 
 
 def _quoted(path: Path) -> str:

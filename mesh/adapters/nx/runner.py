@@ -6,7 +6,6 @@ nx caches nothing for a task with `cache: false`; its outputs travel in dte's ow
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from mesh.adapters.nx.worker import NxWorker
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 from mesh.exec.ending import end_processes
 from mesh.exec.passing import taken
+from mesh.exec.process import now_ms
 from mesh.graph import Graph, Task
 from mesh.store.blobs import BlobStore
 from mesh.types import Blob, TaskId, UnixMs
@@ -96,7 +96,7 @@ class NxRunner:
         async with self.ground.running(task):
             plan = await self._prepare(task)
             before = await self._edits(task)
-            began_ms = _now_ms()
+            began_ms = now_ms()
             words = _Words(log)
             run = _Run(self._worker, task, plan, words.piece)
             reply = await run.finish()
@@ -119,7 +119,7 @@ class NxRunner:
             status="success" if success else "failure",
             exit_code=0 if success else TIMED_OUT if run.timed_out else reply["code"] or 1,
             started_ms=UnixMs(reply["started_ms"] or began_ms),
-            ended_ms=UnixMs(reply["ended_ms"] or _now_ms()),
+            ended_ms=UnixMs(reply["ended_ms"] or now_ms()),
             outputs=outputs,
             problem=f"timed out after {task.timeout_ms / 1_000:g} s and was ended" if run.timed_out else "",
             key=reply["hash"],
@@ -258,7 +258,3 @@ class _Run:
         if not self._done.is_set():
             await self._worker.end()
             await self._done.wait()
-
-
-def _now_ms() -> UnixMs:
-    return UnixMs(time.time_ns() // 1_000_000)

@@ -7,7 +7,6 @@ Where this side stops in between, the connection closes, and nx ends with an err
 """
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from mesh.adapters.nx.ground import lies_within
 from mesh.adapters.nx.link import LineReader, listen
 from mesh.adapters.nx.plan import Plan, nx_id
 from mesh.errors import RemoteError
+from mesh.exec.process import now_ms
 from mesh.graph import Graph, Resources, Task
 from mesh.types import Blob, TaskId, UnixMs
 from mesh.wire import canonical
@@ -244,19 +244,19 @@ class MainRunner:
         if self._session.is_local(task):
             with suppress(RestoreError):
                 return await self._take(task)
-        started_ms = _now_ms()
+        started_ms = now_ms()
         if (archive := self._session.archive_at_hand(task)) is not None:
-            return Outcome("success", 0, started_ms, _now_ms(), archive, key=task.key, cached=True)
+            return Outcome("success", 0, started_ms, now_ms(), archive, key=task.key, cached=True)
         try:
             return await self._workspace.run(task, log)
         except NotKeptError as error:
-            return Outcome("success", 0, started_ms, _now_ms(), problem=str(error), key=task.key, log=error.log)
+            return Outcome("success", 0, started_ms, now_ms(), problem=str(error), key=task.key, log=error.log)
 
     async def _take(self, task: Task) -> Outcome:
-        started_ms = _now_ms()
+        started_ms = now_ms()
         await self._session.show_local(task)
         outputs = await self._workspace.pack(task) if nx_id(task) in self._needed else None
-        return Outcome("success", 0, started_ms, _now_ms(), outputs, key=task.key, cached=True)
+        return Outcome("success", 0, started_ms, now_ms(), outputs, key=task.key, cached=True)
 
     async def aclose(self) -> None:
         """End what was kept running."""
@@ -297,7 +297,3 @@ async def _declined(session: NxSession) -> None:
 
 def _gone() -> WorkerError:
     return WorkerError("nx on the main job ended before it had shown every result")
-
-
-def _now_ms() -> UnixMs:
-    return UnixMs(time.time_ns() // 1_000_000)

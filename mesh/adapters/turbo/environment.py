@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mesh.exec.cookie import COOKIE_VARIABLE
+from mesh.exec.environment import without_ours
 from mesh.wire.canonical import Reader
 
 SIGNATURE_KEY: Final = "TURBO_REMOTE_CACHE_SIGNATURE_KEY"
 TEAM: Final = ("TURBO_TEAM", "TURBO_TEAMID")
 """Part of a signature, and so the same everywhere; where the user has none, turbo needs a name all the same."""
 
-_OURS: Final = "DTE_"
 _TURBOS: Final = "TURBO_"
 _SHIPPED: Final = ("CI", "TURBO_ROOT_TURBO_JSON", "TURBO_DANGEROUSLY_DISABLE_PACKAGE_MANAGER_CHECK")
 """What changes how a task runs, or which tasks there are, and is not hashed."""
@@ -22,13 +21,13 @@ _ELSEWHERE: Final = ("TURBO_API", "TURBO_LOGIN", "TURBO_TOKEN", "TURBO_PREFLIGHT
 
 def planning_environment(base: Mapping[str, str]) -> dict[str, str]:
     """For asking turbo on the main job what it would do: as the user's own, but without a question to any remote cache."""
-    kept = {name: value for name, value in without_ours(base).items() if name not in (*_ELSEWHERE, *TEAM)}
+    kept = {name: value for name, value in without_ours(base, cookie=True).items() if name not in (*_ELSEWHERE, *TEAM)}
     return {**kept, **_QUIET, "TURBO_CACHE": "local:rw"}
 
 
 def main_environment(base: Mapping[str, str], url: str, token: str) -> dict[str, str]:
     """What the user's command is started with: any turbo under it reads from `url`, and waits for as long as it takes."""
-    kept = {name: value for name, value in without_ours(base).items() if name not in _ELSEWHERE}
+    kept = {name: value for name, value in without_ours(base, cookie=True).items() if name not in _ELSEWHERE}
     return {**kept, **_QUIET, **_cache(base, url, token), "TURBO_TEAM": base.get("TURBO_TEAM") or "dte"}
 
 
@@ -44,7 +43,7 @@ def agent_environment(base: Mapping[str, str], environment: Mapping[str, Any]) -
     """For asking turbo on an agent what it would do; `environment` is what was `shipped`."""
     read = Reader(dict(environment), "environment")
     names = read.texts("names")
-    kept = {name: value for name, value in without_ours(base).items() if not name.startswith(_TURBOS)}
+    kept = {name: value for name, value in without_ours(base, cookie=True).items() if not name.startswith(_TURBOS)}
     kept = {name: value for name, value in kept.items() if not _is_meant(name, names)}
     if key := base.get(SIGNATURE_KEY):
         kept[SIGNATURE_KEY] = key
@@ -71,11 +70,6 @@ def _cache(base: Mapping[str, str], url: str, token: str) -> dict[str, str]:
         "TURBO_REMOTE_CACHE_TIMEOUT": "0",
         **{name: ",".join(filter(None, (base.get(name), direct))) for name in ("NO_PROXY", "no_proxy")},
     }
-
-
-def without_ours(base: Mapping[str, str]) -> dict[str, str]:
-    """No task, and nothing that may start one, sees DTE_SECRET or how this run was set up; only by what its processes are found again."""
-    return {name: value for name, value in base.items() if name == COOKIE_VARIABLE or not name.startswith(_OURS)}
 
 
 def _is_meant(name: str, patterns: Iterable[str]) -> bool:

@@ -27,6 +27,7 @@ from mesh.adapters.turbo.dry_run import DryRun, DryTask, configuration, dry_run
 from mesh.adapters.turbo.errors import TurboError
 from mesh.adapters.turbo.ignored import not_ignored
 from mesh.errors import RemoteError
+from mesh.exec.environment import without_ours
 from mesh.graph import Graph, Resources, Task
 from mesh.types import TaskId
 
@@ -137,7 +138,7 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
     turbo = program(workspace, environ)
     if turbo is None:
         return _declined(f"turbo is not in this workspace's node_modules, so agents could not run it; {HERE}")
-    settings = await configuration(turbo, workspace, environment.without_ours(environ))
+    settings = await configuration(turbo, workspace, without_ours(environ, cookie=True))
     signed = settings.flag("signature", default=False)
     if not settings.flag("enabled", default=True):
         return _declined(

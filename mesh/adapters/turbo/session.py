@@ -20,8 +20,9 @@ import trio
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.turbo.plan import TurboPlan, turbo_id
 from mesh.errors import CorruptError, StorageError
+from mesh.exec.process import now_ms
 from mesh.graph import Graph, Task
-from mesh.types import Blob, TaskId, UnixMs
+from mesh.types import Blob, TaskId
 from mesh.wire import canonical
 from mesh.wire.canonical import Reader
 
@@ -215,17 +216,17 @@ class MainTurboRunner:
     async def run(self, task: Task, log: LogSink) -> Outcome:
         """Let turbo do it, and see what comes of it. Where that cannot be known, the call does not return, and is to be cancelled."""
         del log  # turbo prints it
-        started_ms = _now_ms()
+        started_ms = now_ms()
         artifact = await self._at_hand(task)
         self._session.visit.release(task.key)
         if artifact is not None:
-            return Outcome("success", 0, started_ms, _now_ms(), artifact, key=task.key)
+            return Outcome("success", 0, started_ms, now_ms(), artifact, key=task.key)
         status, problem = await self._watch(task)
         return Outcome(
             status=status,
             exit_code=0 if status == "success" else self._session.exit_code,
             started_ms=started_ms,
-            ended_ms=_now_ms(),
+            ended_ms=now_ms(),
             outputs=self._session.artifacts.stored(task.key) if status == "success" and task.cache else None,
             problem=problem,
             key=task.key,
@@ -307,7 +308,3 @@ def _of_task(process: psutil.Process, turbo_hash: str) -> bool:
         return process.environ().get("TURBO_HASH") == turbo_hash
     except (psutil.Error, OSError):
         return False  # gone, or another user's
-
-
-def _now_ms() -> UnixMs:
-    return UnixMs(time.time_ns() // 1_000_000)

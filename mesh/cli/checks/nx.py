@@ -17,6 +17,7 @@ from mesh.cli.checks import Check, some
 from mesh.cli.checks.ignored import outputs_and_git
 from mesh.cli.ci.workspace import install_of
 from mesh.errors import MeshError, UsageError
+from mesh.exec.environment import without_ours
 from mesh.graph import Where
 
 NX_S: Final = 300
@@ -131,7 +132,7 @@ def _runs_single_tasks(workspace: Path, environ: Mapping[str, str]) -> bool:
 
 def _nx(workspace: Path, environ: Mapping[str, str], *arguments: str) -> dict[str, Any]:
     """What `nx ARGUMENTS` would do, as nx tells in a file."""
-    ours = {name: value for name, value in environ.items() if not name.startswith("DTE_")}
+    ours = without_ours(environ)
     with tempfile.TemporaryDirectory(prefix="dte-doctor-") as folder:
         told = Path(folder) / "graph.json"
         how = f"--{'file' if arguments == ('graph',) else 'graph'}={told}"
