@@ -62,8 +62,8 @@ from mesh.wire.messages import Log
 MANIFEST: Final = "manifest"
 """Where a native task's payload names the blob that lists the main job's files."""
 RENDEZVOUS_MS: Final = 500
-OPEN_MIN_MS: Final = 1_500
-"""A main job that others may join is there for at least this long: a few times the interval at which agents try."""
+OPEN_MIN_MS: Final = 1_000
+"""A main job that others may join is there for at least this long: twice the interval at which agents try."""
 REFUSED_MAX_MS: Final = 15_000
 """A node that nobody trusts gives up after this long: a wrong secret does not become right."""
 
