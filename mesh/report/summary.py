@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mesh.errors import Exit
+from mesh.protocol.estimate import family
 from mesh.protocol.news import (
     AgentJoined,
     AgentLeft,
@@ -232,7 +233,7 @@ class Summary:
             self._agents[winner].tasks += 1
         if item.cache == "none" and item.status in ("success", "failure"):
             self._mean.add(item.duration_ms)
-            self._means.setdefault(_kind(item.task), _Mean()).add(item.duration_ms)
+            self._means.setdefault(family(item.task)[1], _Mean()).add(item.duration_ms)
 
     def _winner(self, task: _Task, name: str) -> NodeId | None:
         """The node that ended the task; of several that had one name, the one that was running it, or else the latest."""
@@ -308,7 +309,7 @@ class Summary:
         left: dict[TaskId, int] = {}
         for task_id, task in self._tasks.items():
             if task.end is None:
-                kind = self._means.get(_kind(task_id))
+                kind = self._means.get(family(task_id)[1])
                 whole_ms = mean_ms if kind is None else (kind.value_ms() or 0)
                 spent_ms = max((now_ms - since_ms for since_ms in task.on.values()), default=0)
                 # A task that is past its estimate is taken to be nine tenths done.
@@ -384,10 +385,6 @@ class Summary:
 def is_failure(end: TaskEnded) -> bool:
     """Whether the task makes the run fail."""
     return end.status == "failure" and not end.allowed_to_fail
-
-
-def _kind(task_id: TaskId) -> str:
-    return task_id.rpartition(":")[2]
 
 
 def _agent_json(node: NodeId, agent: _Agent, now_ms: int) -> Mapping[str, Any]:
