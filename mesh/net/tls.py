@@ -242,6 +242,7 @@ class TlsStream:
                 got = cast("int", self._tls.read(len(buffer) - count, buffer[count:]))
                 if got == 0:
                     return count
+                self.proven = True
                 count += got
         except ssl.SSLWantReadError:
             pass
@@ -252,7 +253,6 @@ class TlsStream:
             self._unreadable = self._failed(error)
             if count == 0:
                 raise self._unreadable from None
-        self.proven = self.proven or count > 0
         return count or None
 
     @property

@@ -108,6 +108,22 @@ def test_all_records_that_have_arrived_are_taken_at_once(pair, main_node, agent)
     run(test)
 
 
+def test_a_listener_that_closes_right_behind_its_first_words_has_proven_itself_by_them(pair, main_node, agent):
+    async def test() -> None:
+        near, far = await pair(agent, main_node)
+        async with trio.open_nursery() as nursery:
+            await far.send_all(b"all I have to say")
+            nursery.start_soon(far.aclose)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not near.proven
+            assert await near.receive_some() == b"all I have to say"
+            assert near.proven
+            assert await near.receive_some() == b""
+            near.abort()
+
+    run(test)
+
+
 def test_sends_of_several_tasks_do_not_mix(pair, main_node, agent):
     async def test() -> None:
         near, far = await pair(agent, main_node)
