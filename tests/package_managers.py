@@ -81,7 +81,7 @@ const tasks = {
     fs.writeFileSync('dist/index.js', [name, ...needed.map((each) => fs.readFileSync(`node_modules/${each}/dist/index.js`))].join(' of '));
   },
   test() { fs.readFileSync('dist/index.js'); },
-  lint() {},
+  lint() { if (fs.existsSync('index.js')) require(path.resolve('index.js')); },
 };
 tasks[process.argv[2]]();
 console.log(process.argv[2], name);

@@ -157,7 +157,12 @@ def test_nx_by_pnpm_and_no_script_on_an_agent_installs_anything(forms: Forms):
     main, agent = forms.pnpm(
         "nx",
         NX_VERSION,
-        **{"nx.json": NX_JSON, "scripts": {"ci": "pnpm nx run-many -t lint && pnpm exec nx run-many -t build test"}},
+        **{
+            "nx.json": NX_JSON,
+            "scripts": {"ci": "pnpm nx run-many -t lint && pnpm exec nx run-many -t build test"},
+            # No package declares it: only as pnpm starts nx is it found, by nx, which hashes it, and by the task.
+            "packages/p0/index.js": "require('semver');",
+        },
     )
     before = (agent.workspace / "node_modules/.pnpm").stat().st_ino
     run = forms.run(main, agent, "pnpm", "run", "ci")

@@ -1,8 +1,13 @@
 """The environment of nx on the main job, of nx on an agent, and so of every task that either starts."""
 
-from collections.abc import Mapping
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+import trio
 
 from mesh.exec.environment import without_ours
 from mesh.wire import canonical
@@ -10,6 +15,8 @@ from mesh.wire import canonical
 SHIM: Final = Path(__file__).with_name("main.cjs")
 WORKER: Final = Path(__file__).with_name("worker.cjs")
 SINGLE: Final = Path(__file__).with_name("single.cjs")
+TELL_NODE_PATH: Final = Path(__file__).with_name("node_path.cjs")
+TELL_MS: Final = 10_000
 
 _QUIET: Final = {
     "NX_DAEMON": "false",  # a daemon outlives its run, and would be started with our preload
@@ -24,7 +31,6 @@ _AGAINST_THE_CACHE: Final = (
     "NX_SKIP_NX_CACHE",
     "NX_SKIP_REMOTE_CACHE",
 )
-
 
 _OF_ONE_MACHINE: Final = (
     "NX_AGENT",
@@ -76,9 +82,41 @@ def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, 
     }
 
 
-def worker_environment(base: Mapping[str, str], private: Path, cache_url: str, token: str) -> dict[str, str]:
-    """What nx on an agent is started with. Its own cache is in `private`, so that whatever it runs is put into ours, and nothing else is read."""
-    kept = {name: value for name, value in without_ours(base, cookie=True).items() if name not in _AGAINST_THE_CACHE}
+async def likely_node_path(base: Mapping[str, str], workspace: Path) -> tuple[str, ...]:
+    """NODE_PATH as nx will probably have it on the main job: where pnpm has installed it, it is started by a script that sets one."""
+    program = workspace / "node_modules/.bin/nx"
+    places = base.get("NODE_PATH", "")
+    if program.is_file() and not program.is_symlink():
+        options = f"{base.get('NODE_OPTIONS', '')} --require {_quoted(TELL_NODE_PATH)}".strip()
+        environment = {**without_ours(base, cookie=True), "NODE_OPTIONS": options}
+        with suppress(OSError), trio.move_on_after(TELL_MS / 1_000):
+            told = await trio.run_process(
+                [program],
+                cwd=workspace,
+                env=environment,
+                capture_stdout=True,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
+            places = os.fsdecode(told.stdout) if told.returncode == 0 else places
+    return tuple(place for place in places.split(os.pathsep) if place)
+
+
+def here(node_path: Iterable[str], workspace: Path) -> tuple[str, ...]:
+    """A plan's NODE_PATH in this workspace."""
+    return tuple(str(workspace / place) if place.startswith("./") else place for place in node_path)
+
+
+def worker_environment(
+    base: Mapping[str, str], node_path: Iterable[str], private: Path, cache_url: str, token: str
+) -> dict[str, str]:
+    """What nx on an agent is started with. Its own cache is in `private`, so that whatever it runs is put into ours, and nothing else is read.
+
+    With another NODE_PATH than on the main job it would resolve the imports of the workspace otherwise, and so would its tasks.
+    """
+    dropped = (*_AGAINST_THE_CACHE, "NODE_PATH")
+    kept = {name: value for name, value in without_ours(base, cookie=True).items() if name not in dropped}
+    places = os.pathsep.join(node_path)
     return {
         "NX_ISOLATE_PLUGINS": "false",  # halves the time to start; the user may say otherwise
         # An agent installs before it joins; pnpm would otherwise replace node_modules under the running nx, before any script.
@@ -86,6 +124,7 @@ def worker_environment(base: Mapping[str, str], private: Path, cache_url: str, t
         **kept,
         **_QUIET,
         **_cache(base, cache_url, token),
+        **({"NODE_PATH": places} if places else {}),
         "NX_CACHE_DIRECTORY": str(private / "cache"),
         "NX_WORKSPACE_DATA_DIRECTORY": str(private / "data"),
     }

@@ -12,6 +12,7 @@
  * this machine's own cache has of a task) and `again` (put a task's outputs in place once more) by `shown` or `missed`.
  */
 const crypto = require('node:crypto');
+const fs = require('node:fs');
 const Module = require('node:module');
 const net = require('node:net');
 const path = require('node:path');
@@ -337,6 +338,7 @@ function makePlan(nx, options, context, { local, settled }) {
     skip_cache: Boolean(options.skipNxCache),
     skip_remote_cache: Boolean(options.skipRemoteCache),
     other_remote_cache: otherRemoteCache(),
+    node_path: nodePath(nx.load('utils/workspace-root').workspaceRoot),
     local: [...local],
     settled: [...settled],
     tasks: Object.fromEntries(all.map((task) => [task.id, { ...essence(task), hash: task.hash ?? '' }])),
@@ -377,6 +379,16 @@ function otherRemoteCache() {
       return false;
     }
   }) ?? '';
+}
+
+/** Where node looks for modules at last, within the workspace relative to it: pnpm starts nx with such places, and nx resolves imports there. */
+function nodePath(root) {
+  const roots = [root, fs.realpathSync(root)];
+  const places = (process.env.NODE_PATH ?? '').split(path.delimiter).filter(Boolean);
+  return places.map((place) => {
+    const within = roots.map((each) => path.relative(each, place)).find((relative) => !relative.startsWith('..') && !path.isAbsolute(relative));
+    return within === undefined ? place : `./${within}`;
+  });
 }
 
 /** How many tasks nx would run at once: `parallel` may be missing, a boolean, or their names as strings. */

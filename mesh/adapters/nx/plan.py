@@ -47,6 +47,8 @@ class Plan:
     """By task: eight characters for each input of its hash and that input's value; "" where that is not known."""
     dependencies: Mapping[str, list[Any]]
     continuous_dependencies: Mapping[str, list[Any]]
+    node_path: tuple[str, ...] = ()
+    """NODE_PATH of that process; `./` stands for the workspace."""
     objection: str = ""
     """Why dte cannot do this run, where nx's side of it already shows that."""
 
@@ -67,6 +69,7 @@ class Plan:
             inputs=read.string_table("inputs"),
             dependencies=read.table("dependencies"),
             continuous_dependencies=read.table("continuous_dependencies"),
+            node_path=read.texts("node_path"),
         )
         return replace(plan, objection=_objection(plan, read))
 
@@ -114,6 +117,7 @@ class Plan:
             description=f"nx run {nx_id}",
             payload={
                 "nx": self.nx,
+                "node_path": list(self.node_path),
                 "inputs": self.inputs.get(nx_id, ""),
                 "tasks": [self._node(each) for each in (nx_id, *self._companions(nx_id))],
             },

@@ -4,6 +4,7 @@ A cacheable task has succeeded only when nx says so *and* nx has put its archive
 nx caches nothing for a task with `cache: false`; its outputs travel in dte's own archive (carried.py).
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ import trio
 
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.nx.carried import Carried, Edits, changed
-from mesh.adapters.nx.environment import worker_environment
+from mesh.adapters.nx.environment import here, likely_node_path, worker_environment
 from mesh.adapters.nx.errors import DriftError, NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.ground import Ground, lies_within
 from mesh.adapters.nx.plan import nx_graph, nx_id
@@ -28,6 +29,7 @@ from mesh.exec.process import now_ms
 from mesh.graph import Graph, Task
 from mesh.store.blobs import BlobStore
 from mesh.types import Blob, TaskId, UnixMs
+from mesh.wire.canonical import Reader
 
 STOP_MS: Final = 10_000
 """How long a task may take to end before the nx that runs it is ended with it."""
@@ -52,18 +54,22 @@ class NxRunner:
         loopback: Loopback,
         environment: Mapping[str, str],
     ) -> None:
+        self._nursery = nursery
+        self._workspace = workspace
+        self._environment = environment
+        self._loopback = loopback
         self._archives = loopback.archives
         # nx's own cache here is empty at first and gone afterwards: a result that only it holds could not be passed on.
         self._private = Path(tempfile.mkdtemp(prefix="dte-nx-"))
-        self._worker = NxWorker(
-            nursery, workspace, worker_environment(environment, self._private, loopback.url, loopback.token)
-        )
+        self._workers: dict[tuple[str, ...], NxWorker] = {}
+        """By NODE_PATH, which the main job's nx may have been started with in several ways."""
         self.ground: Final = Ground()
         self._carried = Carried(workspace, blobs)
         self._awaited: set[TaskId] = set()
         """Tasks that others wait for."""
         self._plans: list[Mapping[str, Any]] = []
         self._variables: list[tuple[dict[str, str], tuple[str, ...]]] = []
+        self._node_paths: list[tuple[str, ...]] = []
         self._plan_of: dict[TaskId, int] = {}
         self._told: dict[int, int] = {}
         self._telling = trio.Lock()
@@ -71,14 +77,17 @@ class NxRunner:
 
     async def start(self) -> None:
         """Have nx load the workspace. Raises `WorkerError` where it cannot."""
-        await self._worker.start()
+        await self._worker_with(_real(await likely_node_path(self._environment, self._workspace))).start()
 
     def load(self, graph: Graph) -> None:
         """Tell of tasks to come: nx needs to see a task's whole graph to compute its hash."""
         self._awaited.update(dep for task in graph.tasks.values() for dep in task.deps)
         self._plan_of.update(dict.fromkeys(graph.tasks, len(self._plans)))
         self._plans.append(nx_graph(graph))
-        self._variables.append(taken(next((task.payload for task in graph.tasks.values()), {})))
+        payload = next((task.payload for task in graph.tasks.values()), {})
+        self._variables.append(taken(payload))
+        node_path = Reader(payload, "payload").texts("node_path", default=())
+        self._node_paths.append(_real(here(node_path, self._workspace)))
 
     async def restore(self, task: Task, outputs: Blob) -> None:
         """Put the outputs of `task` in place. Raises `CorruptError`, and `RestoreError` where nx did not do it."""
@@ -89,16 +98,16 @@ class NxRunner:
                     await self._put_in_place(narrower, its_outputs)
         self._present[task.id] = (task, outputs)
 
-    async def run(self, task: Task, log: LogSink) -> Outcome:
-        """Run `task`. Raises `DriftError` where this workspace is not the one it was planned in, `NotKeptError` where it succeeded in vain,
+    async def run(self, task: Task, log: LogSink, *, planned_here: bool = False) -> Outcome:
+        """Run `task`; where it was planned in this very workspace, nx would run it whatever has become of its inputs. Raises `DriftError` where this workspace is not the one it was planned in, `NotKeptError` where it succeeded in vain,
         `WorkerError` where nx itself broke: none of these says anything about the task.
         """
         async with self.ground.running(task):
-            plan = await self._prepare(task)
+            worker, plan = await self._prepare(task)
             before = await self._edits(task)
             began_ms = now_ms()
             words = _Words(log)
-            run = _Run(self._worker, task, plan, words.piece)
+            run = _Run(worker, task, plan, words.piece, compare=not planned_here)
             reply = await run.finish()
             edited = changed(before, await self._edits(task))
         if "drift" in reply:
@@ -130,7 +139,8 @@ class NxRunner:
     async def aclose(self) -> None:
         """End nx and what is left of its tasks, and remove its private cache."""
         with trio.CancelScope(shield=True):
-            await self._worker.end()
+            for worker in self._workers.values():
+                await worker.end()
             await trio.to_thread.run_sync(lambda: shutil.rmtree(self._private, ignore_errors=True))
 
     async def _put_in_place(self, task: Task, outputs: Blob) -> None:
@@ -141,8 +151,8 @@ class NxRunner:
         # Any name will do for restoring, and the archive's own holds where the hash is not known here.
         name = str(int(outputs.digest.removeprefix("sha256:")[:16], 16))
         self._archives.offer(name, outputs)
-        plan = await self._prepare(task)
-        reply = await self._worker.request({"do": "restore", "plan": plan, "id": nx_id(task), "name": name})
+        worker, plan = await self._prepare(task)
+        reply = await worker.request({"do": "restore", "plan": plan, "id": nx_id(task), "name": name})
         if not reply["restored"]:
             raise RestoreError(f"{task.id}: nx did not restore the outputs, although they are here")
 
@@ -163,18 +173,32 @@ class NxRunner:
         """The tracked files that are changed, where `task` may change some that others read."""
         return {} if task.cache or task.id not in self._awaited else await self._carried.edits()
 
-    async def _prepare(self, task: Task) -> int:
-        """The number under which the running nx knows the task's graph."""
-        await self._worker.start()
+    def _worker_with(self, node_path: tuple[str, ...]) -> NxWorker:
+        if node_path not in self._workers:
+            # What nx keeps of a workspace has in it where the imports lead to.
+            private = self._private / str(len(self._workers))
+            loopback = self._loopback
+            environment = worker_environment(self._environment, node_path, private, loopback.url, loopback.token)
+            self._workers[node_path] = NxWorker(self._nursery, self._workspace, environment)
+        return self._workers[node_path]
+
+    async def _prepare(self, task: Task) -> tuple[NxWorker, int]:
+        """The nx that is to do it, and the number under which that knows the task's graph."""
         plan = self._plan_of[task.id]
+        worker = self._worker_with(self._node_paths[plan])
+        await worker.start()
         async with self._telling:
-            if self._told.get(plan) != self._worker.generation:
-                generation = self._worker.generation
+            if self._told.get(plan) != worker.generation:
+                generation = worker.generation
                 values, unset = self._variables[plan]
                 about = {"graph": self._plans[plan], "values": values, "unset": list(unset)}
-                await self._worker.request({"do": "plan", "plan": plan, **about})
+                await worker.request({"do": "plan", "plan": plan, **about})
                 self._told[plan] = generation
-        return plan
+        return worker, plan
+
+
+def _real(node_path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(os.path.realpath, node_path))
 
 
 class _Words:
@@ -199,7 +223,8 @@ class _Words:
 class _Run:
     """One task on its way through the worker, which is brought to its end whatever happens to who waits for it."""
 
-    def __init__(self, worker: NxWorker, task: Task, plan: int, said: Callable[[str], None]) -> None:
+    def __init__(self, worker: NxWorker, task: Task, plan: int, said: Callable[[str], None], *, compare: bool) -> None:
+        self._compare = compare
         self._worker = worker
         self._said = said
         self._task = task
@@ -238,6 +263,7 @@ class _Run:
                         "id": nx_id(self._task),
                         "hash": self._task.key,
                         "inputs": self._task.payload["inputs"],
+                        "compare": self._compare,
                         "cookie": self._cookie,
                     },
                     self._said,

@@ -219,7 +219,7 @@ class NxSession:
 class Workspace(Protocol):
     """The main job's own workspace, and the nx that is kept running there."""
 
-    async def run(self, task: Task, log: LogSink) -> Outcome: ...
+    async def run(self, task: Task, log: LogSink, *, planned_here: bool = False) -> Outcome: ...
 
     async def pack(self, task: Task) -> Blob | None: ...
 
@@ -248,7 +248,7 @@ class MainRunner:
         if (archive := self._session.archive_at_hand(task)) is not None:
             return Outcome("success", 0, started_ms, now_ms(), archive, key=task.key, cached=True)
         try:
-            return await self._workspace.run(task, log)
+            return await self._workspace.run(task, log, planned_here=True)
         except NotKeptError as error:
             return Outcome("success", 0, started_ms, now_ms(), problem=str(error), key=task.key, log=error.log)
 

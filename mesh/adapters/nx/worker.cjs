@@ -41,7 +41,7 @@ const requests = {
     return { restored: result !== null && result.code === 0 };
   },
 
-  async run({ plan, id, hash, inputs, cookie }, say) {
+  async run({ plan, id, hash, inputs, compare, cookie }, say) {
     const graph = plans.get(plan);
     const task = { ...graph.tasks[id] };
     delete task.hash; // nx computes it again, from what is here
@@ -52,7 +52,7 @@ const requests = {
     const beside = [];
     try {
       await start(graph, users);
-      reply = await runOne(graph, task, hash, inputs);
+      reply = await runOne(graph, task, hash, inputs, compare);
     } catch (error) {
       if (!(error instanceof Drift)) throw error;
       reply = { drift: error.inputs };
@@ -78,11 +78,11 @@ class Drift extends Error {
   }
 }
 
-async function runOne(graph, task, hash, inputs) {
+async function runOne(graph, task, hash, inputs, compare) {
   // nx awaits both before anything of the task runs: what is thrown there keeps it from running.
   const lifeCycle = {
     scheduleTask(scheduled) {
-      if (hash && scheduled.hash === hash) return;
+      if (!compare || (hash && scheduled.hash === hash)) return;
       const differ = differing(scheduled, inputs, hash ? [] : outputsBelow(graph, scheduled.id));
       if (hash || differ.length > 0) throw new Drift(scheduled, differ);
     },

@@ -118,6 +118,7 @@ def _plan(workspace: Path, version: str, targets: Sequence[str], environ: Mappin
             "skip_cache": bool(environ.get("NX_SKIP_NX_CACHE") or environ.get("NX_DISABLE_NX_CACHE")),
             "skip_remote_cache": bool(environ.get("NX_SKIP_REMOTE_CACHE") or environ.get("NX_DISABLE_REMOTE_CACHE")),
             "other_remote_cache": next(iter(caches), ""),
+            "node_path": [],
         }
     )
 

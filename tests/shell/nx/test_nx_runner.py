@@ -64,6 +64,13 @@ def sleepers(agent: Node) -> list[psutil.Process]:
     return [each for each in running if "sleep" in (each.info["cmdline"] or []) and each.info["cwd"] == here]
 
 
+def worker_of(agent: Node) -> int:
+    """The process of the nx that is kept running there."""
+    (worker,) = agent.runner._workers.values()
+    assert worker._process is not None
+    return worker._process.pid
+
+
 def test_a_changed_file_is_drift_and_is_named(tmp_path: Path):
     async def scene(agent: Node, graph: Graph) -> None:
         (agent.workspace.path / "packages/p0/src/index.js").write_text("changed")
@@ -73,6 +80,10 @@ def test_a_changed_file_is_drift_and_is_named(tmp_path: Path):
         assert "p0" in str(caught.value)
         assert not agent.workspace.files()  # it was not run
         await agent.runner.run(graph.tasks[TaskId("p1:lint")], lambda _: None)  # and nx is still of use
+        # On the machine that planned it, nx itself would ask no further.
+        outcome = await agent.runner.run(graph.tasks[TaskId("p0:build")], lambda _: None, planned_here=True)
+        assert outcome.status == "success"
+        assert (agent.workspace.path / "packages/p0/dist/index.js").read_text() == "changed"
 
     on_agent(tmp_path, ["run-many", "-t", "build", "lint"], scene, projects=2)
 
@@ -82,12 +93,12 @@ def test_a_cancelled_task_leaves_no_process_and_nx_goes_on(tmp_path: Path):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(agent.runner.run, graph.tasks[TaskId("p0:sleep")], lambda _: None)
             await until_asleep(agent)
-            worker = agent.runner._worker._process.pid
+            worker = worker_of(agent)
             nursery.cancel_scope.cancel()
         assert not sleepers(agent)
         outcome = await agent.runner.run(graph.tasks[TaskId("p0:lint")], lambda _: None)
         assert outcome.status == "success"
-        assert agent.runner._worker._process.pid == worker
+        assert worker_of(agent) == worker
 
     on_agent(tmp_path, ["run-many", "-t", "sleep", "lint"], scene, projects=1, targets=("sleep", "lint"))
 
@@ -139,7 +150,7 @@ def test_a_worker_that_dies_is_said_and_replaced(tmp_path: Path):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lose)
             await until_asleep(agent)
-            os.kill(agent.runner._worker._process.pid, signal.SIGKILL)
+            os.kill(worker_of(agent), signal.SIGKILL)
         outcome = await agent.runner.run(graph.tasks[TaskId("p0:build")], lambda _: None)
         assert outcome.status == "success"
         assert not sleepers(agent)

@@ -1,10 +1,13 @@
 """What nx, and so every task, gets to see."""
 
 import json
+import os
 from pathlib import Path
 
+import trio
+
 from mesh.adapters.nx import environment as module
-from mesh.adapters.nx.environment import main_environment, worker_environment
+from mesh.adapters.nx.environment import here, likely_node_path, main_environment, worker_environment
 
 BASE = {
     "PATH": "/bin",
@@ -21,7 +24,7 @@ def for_main(**more: str) -> dict[str, str]:
 
 
 def for_worker(**more: str) -> dict[str, str]:
-    return worker_environment({**BASE, **more}, Path("/private"), "http://127.0.0.1:1/nx", "token")
+    return worker_environment({**BASE, **more}, (), Path("/private"), "http://127.0.0.1:1/nx", "token")
 
 
 def test_no_secret_is_passed_on():
@@ -73,3 +76,35 @@ def test_the_user_may_keep_nx_plugins_apart():
 def test_what_has_to_be_ended_stays_marked():
     assert for_main(DTE_TASK_COOKIE="/a")["DTE_TASK_COOKIE"] == "/a"
     assert for_worker(DTE_TASK_COOKIE="/a")["DTE_TASK_COOKIE"] == "/a"
+
+
+SHIM = """#!/bin/sh
+export NODE_PATH="$PWD/node_modules/.pnpm/node_modules${NODE_PATH:+:$NODE_PATH}"
+exec node -e 'throw new Error("this would be nx")'
+"""
+
+
+def likely(workspace: Path, **environ: str) -> tuple[str, ...]:
+    return trio.run(likely_node_path, {"PATH": os.environ["PATH"], **environ}, workspace)
+
+
+def test_where_pnpm_has_installed_nx_it_is_loaded_with_the_modules_that_pnpm_lets_it_see(tmp_path):
+    assert likely(tmp_path) == ()
+    assert likely(tmp_path, NODE_PATH="/own::/lib") == ("/own", "/lib")
+    program = tmp_path / "node_modules/.bin/nx"
+    program.parent.mkdir(parents=True)
+    program.write_text(SHIM)
+    program.chmod(0o755)
+    hoisted = str(tmp_path / "node_modules/.pnpm/node_modules")
+    assert likely(tmp_path) == (hoisted,)
+    assert likely(tmp_path, NODE_PATH="/own", NODE_OPTIONS="--max-old-space-size=512") == (hoisted, "/own")
+    program.write_text("no program")
+    assert likely(tmp_path, NODE_PATH="/own") == ("/own",)
+
+
+def test_the_main_jobs_node_path_is_that_of_an_agent_in_the_agents_own_workspace():
+    places = here(("./node_modules/.pnpm/node_modules", "/usr/lib/node"), Path("/agent"))
+    assert places == ("/agent/node_modules/.pnpm/node_modules", "/usr/lib/node")
+    environment = worker_environment({"NODE_PATH": "/old"}, places, Path("/private"), "u", "t")
+    assert environment["NODE_PATH"] == "/agent/node_modules/.pnpm/node_modules:/usr/lib/node"
+    assert "NODE_PATH" not in worker_environment({"NODE_PATH": "/old"}, (), Path("/private"), "u", "t")

@@ -37,6 +37,7 @@ def message(tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         "skip_cache": False,
         "skip_remote_cache": False,
         "other_remote_cache": "",
+        "node_path": [],
         "local": [],
         "settled": [],
         "tasks": {task["id"]: task for task in tasks},
