@@ -84,9 +84,13 @@ class TurboCache:
         self._index: dict[str, tuple[Blob, TurboArtifact]] = {}
         self._visits: dict[str, Visit] = {}
 
-    def open(self, expected: Iterable[str], remote: Mapping[str, str] | None = None) -> "Visit":
-        """Let a turbo process in. What it puts under an `expected` hash is kept; `remote` is the user's own cache, to be asked behind ours."""
-        visit = Visit(self, expected, _upstream(remote) if remote else None, self._visits.pop)
+    def open(
+        self, expected: Iterable[str], remote: Mapping[str, str] | None = None, names: Mapping[str, str] | None = None
+    ) -> "Visit":
+        """Let a turbo process in. What it puts under an `expected` hash is kept; `remote` is the user's own cache, to be asked behind ours; `names`
+        says which hash is meant by one that only this process has for it.
+        """
+        visit = Visit(self, expected, _upstream(remote) if remote else None, self._visits.pop, names or {})
         self._visits[visit.name] = visit
         return visit
 
@@ -171,6 +175,7 @@ class Visit:
         expected: Iterable[str],
         upstream: "Upstream | None",
         forget: Callable[[str], object],
+        names: Mapping[str, str],
     ) -> None:
         self.name: Final = secrets.token_urlsafe(12)
         self.missed: Final[dict[str, None]] = {}
@@ -181,6 +186,7 @@ class Visit:
         self._expected = dict.fromkeys(expected)
         self._upstream = upstream
         self._forget = forget
+        self._names = names
         self._holds: dict[str, trio.Event] = {}
         self._held: dict[str, None] = {}
         self._put: dict[str, str] = {}
@@ -280,6 +286,7 @@ class Visit:
 
     async def answer(self, request: Request, turbo_hash: str) -> Response:
         """One request; "" is the path of all artifacts."""
+        turbo_hash = self._names.get(turbo_hash, turbo_hash)
         match request.method, turbo_hash:
             case "OPTIONS", _:
                 return Response(200, {"Access-Control-Allow-Headers": "Authorization, Content-Type, User-Agent"})
@@ -306,7 +313,7 @@ class Visit:
                 raise RemoteError("too-large", f"a question for hashes of more than {HASHES_BYTES_MAX} bytes")
         answers: dict[str, object] = {}
         for turbo_hash in Reader(canonical.decode(body), "query").texts("hashes"):
-            found = self._cache.archive(turbo_hash)
+            found = self._cache.archive(self._names.get(turbo_hash, turbo_hash))
             answers[turbo_hash] = (
                 {"size": found[0].length, "taskDurationMs": found[1].duration_ms}
                 if found

@@ -128,6 +128,19 @@ def test_all_green_with_a_root_task_and_arguments_for_the_tasks(site_with: MakeT
     assert "tests of p1 --loudly" in ran.main.out.read_text()
 
 
+def test_arguments_reach_the_tasks_that_the_command_names_and_no_others(site_with: MakeTurboSite):
+    ran = both(site_with(picky), "test", "--filter=p1", "--filter=p2", "--", "--loudly", agents=2)
+    assert ran.code == 0
+    assert set(ran.where.values()) == {"a0", "a1"}
+    assert "tests of p1 --loudly" in ran.main.out.read_text()
+
+
+def picky(path: Path) -> None:
+    """A compiler that is told what it does not know does nothing."""
+    tool = path / "tools/task.mjs"
+    tool.write_text("if (process.argv[2] === 'build' && process.argv[3]) process.exit(9);\n" + tool.read_text())
+
+
 def test_one_failing(site_with: MakeTurboSite):
     ran = both(site_with(broken("p0/BROKEN")), "build", "test")
     assert ran.code == 3

@@ -16,6 +16,33 @@ CONFIGURATIONS: Final = ("turbo.json", "turbo.jsonc")
 _TURBO: Final = re.compile(r"turbo(@[\w.^~-]+)?")
 _LAUNCHERS: Final = ("npx", "pnpx", "bunx", "npm", "pnpm", "yarn", "bun", "exec", "x", "dlx", "env", "--")
 _VARIABLE: Final = re.compile(r"[A-Za-z_]\w*=")
+_WITH_VALUE: Final = frozenset(
+    {
+        "-F",
+        "--api",
+        "--cache",
+        "--cache-dir",
+        "--cache-workers",
+        "--concurrency",
+        "--cwd",
+        "--filter",
+        "--global-deps",
+        "--heap",
+        "--log-order",
+        "--log-prefix",
+        "--login",
+        "--output-logs",
+        "--remote-cache-timeout",
+        "--root-turbo-json",
+        "--scope",
+        "--team",
+        "--token",
+        "--trace",
+        "--ui",
+        "--verbosity",
+    }
+)
+"""Options whose value may be the next word."""
 _OTHER_VERBS: Final = frozenset(
     (
         *(
@@ -62,6 +89,13 @@ class TurboCommand:
             elif option == flag:
                 said += self.options[at : at + 2]
         return tuple(said)
+
+    def names(self) -> frozenset[str]:
+        """The tasks it asks for, without their packages: those, in any package, get what is `passed`."""
+        words = [*self.options]
+        values = {at + 1 for at, word in enumerate(words) if word in _WITH_VALUE}
+        named = [word for at, word in enumerate(words) if at not in values and not word.startswith("-")]
+        return frozenset(word.rpartition("#")[2] for word in (named[1:] if named[:1] == ["run"] else named))
 
 
 def find(argv: tuple[str, ...], workspace: Path) -> TurboCommand | None:

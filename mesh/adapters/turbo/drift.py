@@ -47,10 +47,12 @@ async def compare(workspace: Path, tasks: Iterable[Task], environ: Mapping[str, 
     return found
 
 
-def run_arguments(tasks: Iterable[str], payload: Mapping[str, Any], *options: str) -> list[str]:
-    """What is said to turbo for `tasks` by their ids, so that each has the hash that the main job's turbo gave it."""
+def run_arguments(tasks: Iterable[str], payload: Mapping[str, Any], *options: str, spare: bool = False) -> list[str]:
+    """What is said to turbo for `tasks` by their ids, so that each has the hash that the main job's turbo gave it; with `spare` its bare one, and
+    what is passed does not reach it.
+    """
     read = Reader(dict(payload), "payload")
-    passed = read.texts("passed")
+    passed = () if spare else read.texts("passed")
     return ["run", *tasks, *options, *read.texts("flags"), *(("--", *passed) if passed else ())]
 
 

@@ -65,6 +65,10 @@ class TurboPlan:
 
     dry: DryRun
     passed: tuple[str, ...] = ()
+    bare: Mapping[str, str] = field(default_factory=dict)
+    """Where `passed` is not for all tasks, the hash of each one as if it had not been said."""
+    spared: frozenset[str] = frozenset()
+    """Tasks that do not get what is `passed`, though their hashes tell of it: turbo gives it to those that its command names."""
     flags: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict, repr=False)
     remote: Mapping[str, str] | None = field(default=None, repr=False)
@@ -107,6 +111,8 @@ class TurboPlan:
                 "id": task.id,
                 "turbo": self.dry.version,
                 "passed": list(self.passed),
+                "bare": self.bare.get(task.id, ""),
+                "spared": task.id in self.spared,
                 "flags": list(self.flags),
                 "environment": dict(self.environment),
                 "external": [self.dry.external, task.external],
@@ -152,9 +158,18 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
     if _major(dry.version) < TURBO_VERSION_MIN:
         return _declined(f"turbo {dry.version} is too old for dte, which needs turbo {TURBO_VERSION_MIN}; {HERE}")
     kept, notices = await _kept(dry, workspace)
+    spared = _spared(command, dry)
+    if spared and signed:
+        return _declined(
+            f"arguments are not for all tasks, and turbo signs results by their hashes, which tell of them all the same; {HERE}"
+        )
+    asking_bare = [*options, "--dry=json"]
+    bare = await dry_run(turbo, workspace, environment.planning_environment(environ), asking_bare) if spared else None
     found = TurboPlan(
         dry=dry,
         passed=command.passed,
+        bare={task.id: task.hash for task in bare.tasks.values()} if bare else {},
+        spared=spared,
         flags=_flags(command, dry),
         environment=environment.shipped(environ, dry.all_names()),
         remote=_remote(settings, environ),
@@ -234,6 +249,13 @@ def _said_against(command: TurboCommand, environ: Mapping[str, str]) -> str:
 def _major(version: str) -> int:
     first = version.partition(".")[0]
     return int(first) if first.isascii() and first.isdigit() else 0
+
+
+def _spared(command: TurboCommand, dry: DryRun) -> frozenset[str]:
+    """Tasks that turbo runs without what follows `--`."""
+    names = command.names()
+    others = (task.id for task in _real(dry) if task.id.rpartition("#")[2] not in names)
+    return frozenset(others if command.passed else ())
 
 
 def _flags(command: TurboCommand, dry: DryRun) -> tuple[str, ...]:

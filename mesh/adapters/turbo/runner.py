@@ -43,10 +43,13 @@ class TurboRunner:
         self._private = Path(tempfile.mkdtemp(prefix="dte-turbo-"))
         self._restoring = trio.Lock()
         self._pending: dict[TaskId, Task] = {}
+        self._bare: dict[str, str] = {}
+        """What turbo calls a task's result where nothing is passed to its command, and what it is called here."""
 
     async def restore(self, task: Task, outputs: Blob) -> None:
         """Have the result of `task` at hand: it is brought into the workspace before the next task starts. Raises `CorruptError`."""
         self._loopback.artifacts.offer(task.key, outputs)
+        self._learn_name(task)
         self._pending[task.id] = task
 
     async def run(self, task: Task, log: LogSink) -> Outcome:
@@ -55,9 +58,11 @@ class TurboRunner:
         """
         await self._bring_in(task, log)
         self._pending.pop(task.id, None)
-        visit = self._loopback.artifacts.open((task.key,))
+        spare = bool(task.payload["spared"])
+        self._learn_name(task)
+        visit = self._loopback.artifacts.open((task.key,), names=self._bare if spare else {})
         try:
-            exited = await run(self._spec([task], visit, _LIVE, task.timeout_ms), log)
+            exited = await run(self._spec([task], visit, _LIVE, task.timeout_ms, spare=spare), log)
         finally:
             await visit.aclose()
         if exited.timed_out or exited.exit_code != 0:
@@ -77,6 +82,10 @@ class TurboRunner:
         """Remove turbo's private cache."""
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(lambda: shutil.rmtree(self._private, ignore_errors=True))
+
+    def _learn_name(self, task: Task) -> None:
+        if bare := task.payload["bare"]:
+            self._bare[bare] = task.key
 
     async def _bring_in(self, task: Task, log: LogSink) -> None:
         """Restore everything of the same turbo command that has been delivered and is not here yet, in one go."""
@@ -99,14 +108,16 @@ class TurboRunner:
                     f"turbo could not bring in the results of {_told(tasks, visit)}, and ran tasks again"
                 )
 
-    def _spec(self, tasks: list[Task], visit: Visit, options: tuple[str, ...], timeout_ms: int = 0) -> Spec:
+    def _spec(
+        self, tasks: list[Task], visit: Visit, options: tuple[str, ...], timeout_ms: int = 0, *, spare: bool = False
+    ) -> Spec:
         turbo = program(self._workspace, self._environment)
         if turbo is None:
             raise TurboError(f"turbo is not in {self._workspace}/node_modules; install the workspace's packages there")
         task = tasks[0]
         url = f"{self._loopback.url}/{visit.name}"
         return Spec(
-            argv=(str(turbo), *run_arguments(map(turbo_id, tasks), task.payload, *options)),
+            argv=(str(turbo), *run_arguments(map(turbo_id, tasks), task.payload, *options, spare=spare)),
             cwd=self._workspace,
             env=worker_environment(
                 applied(self._environment, task.payload),
@@ -138,7 +149,8 @@ class TurboRunner:
         artifact = self._loopback.artifacts.stored(task.key)
         if artifact is not None:
             return artifact
-        if (kept := self._private / f"{task.key}.tar.zst").is_file():
+        name = task.payload["bare"] if task.payload["spared"] else task.key
+        if (kept := self._private / f"{name}.tar.zst").is_file():
             # Done here before, and its artifact was lost: turbo has only replayed it from its own cache.
             try:
                 return await self._loopback.artifacts.adopt(task.key, kept, exited.ended_ms - exited.started_ms)

@@ -77,7 +77,9 @@ class Visit(Protocol):
 class Artifacts(Protocol):
     """What turbo is served from: the cache on the loopback."""
 
-    def open(self, expected: Iterable[str], remote: Mapping[str, str] | None = None) -> Visit: ...
+    def open(
+        self, expected: Iterable[str], remote: Mapping[str, str] | None = None, names: Mapping[str, str] | None = None
+    ) -> Visit: ...
 
     def offer(self, turbo_hash: str, artifact: Blob) -> None: ...
 

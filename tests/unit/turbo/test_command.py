@@ -122,3 +122,17 @@ def test_where_there_is_none_the_script_does_and_a_chosen_one_comes_first(tmp_pa
     script = installed(tmp_path / "node_modules/.bin/turbo")
     assert program(tmp_path, {}) == script
     assert program(tmp_path, {"TURBO_BINARY_PATH": "/own/turbo"}) == Path("/own/turbo")
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("run build p1#test --filter web", {"build", "test"}),
+        ("lint -F docs --concurrency 4 --continue", {"lint"}),
+        ("--cwd=x run run", {"run"}),
+    ],
+)
+def test_what_follows_is_passed_to_the_tasks_that_are_named_and_a_value_of_an_option_is_no_task(
+    words: str, names: set[str]
+):
+    assert TurboCommand(tuple(words.split()), ("--x",)).names() == names
