@@ -14,6 +14,7 @@ GOOD: dict[str, dict[str, object]] = {
     "ended": {"type": "ended", "epoch": 1, "verdict": "success"},
     "leave": {"type": "leave", "reason": "stopped by SIGTERM"},
     "refused": {"type": "refused", "reason": "its commit is another"},
+    "released": {"type": "released", "reason": "3 tasks are left for 2 agents"},
     "started": {"type": "started", "task": "packages/ä:tést", "attempt": 2},
     "withdraw": {"type": "withdraw", "epoch": 1, "task": "p1:build", "attempt": 1, "kill": False},
     "records": {

@@ -29,6 +29,13 @@ def join(
     label: Many = typer.Option(
         [], envvar="DTE_LABEL", metavar="LABEL", help="What this machine is good for (`runs_on` of a task). Repeatable."
     ),
+    targets: Many = typer.Option(
+        [],
+        "--targets",
+        envvar="DTE_TARGETS",
+        metavar="GLOB",
+        help="Take only tasks whose target, or whole id, is like this; `*` is any part. Repeatable.",
+    ),
     wait: str = typer.Option("10m", envvar="DTE_WAIT", metavar="DURATION", help="How long to wait for a main job."),
     exit_with_run: bool = typer.Option(
         False, envvar="DTE_EXIT_WITH_RUN", help="End with the run's own result instead of 0."
@@ -58,6 +65,7 @@ def join(
         peers=peer,
         rendezvous=rendezvous,
         labels=label,
+        targets=targets,
         wait_ms=duration_ms(wait, "--wait"),
         trace=trace,
     )

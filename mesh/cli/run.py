@@ -49,6 +49,11 @@ def run(
     agent_wait: str = typer.Option(
         "15s", envvar="DTE_AGENT_WAIT", metavar="DURATION", help="How long to wait for agents before working alone."
     ),
+    keep_agents: bool = typer.Option(
+        False,
+        envvar="DTE_KEEP_AGENTS",
+        help="Let agents stay until the end. Default: those for which too little is left are told to leave.",
+    ),
     json: str = typer.Option("", envvar="DTE_JSON", metavar="FILE", help="Write what came of the run, at its end."),
     events: str = typer.Option(
         "", envvar="DTE_EVENTS", metavar="FILE|-", help="Write what happens, as it happens, one JSON object a line."
@@ -123,7 +128,11 @@ def run(
             "agents elsewhere can only join with a secret; set DTE_SECRET (or --secret-file) here and on every agent"
         )
     settings = replace(
-        settings, fail_after=fail_after, kill=kill, stall_after_ms=duration_ms(stall_after, "--stall-after")
+        settings,
+        fail_after=fail_after,
+        kill=kill,
+        stall_after_ms=duration_ms(stall_after, "--stall-after"),
+        keep_agents=keep_agents,
     )
     request = Request(
         tasks=tuple(tasks or ()),

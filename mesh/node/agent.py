@@ -68,4 +68,6 @@ def exit_code_of(outcome: Outcome, *, exit_with_run: bool) -> int:
         return int(outcome.problem.exit_code)
     if outcome.signal:
         return 128 + outcome.signal
+    if outcome.end.released:
+        return int(Exit.OK)  # What comes of the run is not known yet, and no fault of this agent's.
     return int(Exit.TASK_FAILED if exit_with_run and outcome.end.verdict != "success" else Exit.OK)

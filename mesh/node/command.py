@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from mesh.adapters.nx.command import runs_once
 from mesh.adapters.nx.session import MainRunner, NxSession, serve
 from mesh.adapters.turbo import environment as turbo_environment
 from mesh.adapters.turbo.call import TurboCall, serve_calls
@@ -51,6 +52,7 @@ class Command:
         self._started = started
         self._argv = argv
         self._adjust = adjust
+        self._one_nx = runs_once(argv)
         self._planned = 0
         self._objections: list[str] = []
         """Why what it started was not distributed; the user has been told."""
@@ -86,7 +88,8 @@ class Command:
             runner.load(graph)
             peer.tools.bind(graph.tasks, MainRunner(runner, session))
             outlet = NxOutlet(session, peer.tools, peer.store, peer.work.restoring, chain)
-            await peer.plan(graph, outlet, "nx was told to stop then (--nxBail)" if session.plan.bail else "")
+            bail = "nx was told to stop then (--nxBail)" if session.plan.bail else ""
+            await peer.plan(graph, outlet, bail, last=self._one_nx)
             await peer.shell.until_ended()
 
         async def objected(session: NxSession) -> None:
@@ -111,7 +114,7 @@ class Command:
         async def execute(env: Mapping[str, str], before_ending: Callable[[], None]) -> int:
             return await self._execute(peer, env, before_ending)
 
-        self.exit_code = await self._turbo(peer, turbo, peer.task_environ, execute)
+        self.exit_code = await self._turbo(peer, turbo, peer.task_environ, execute, last=True)
 
     async def _called(self, peer: Peer, started: HeadStart, call: TurboCall) -> None:
         """A turbo somewhere under the command; the first one's tasks have their own names, later ones' a number before them, as in `2/p1#build`."""
@@ -143,9 +146,16 @@ class Command:
             let_go()
 
     async def _turbo(
-        self, peer: Peer, turbo: TurboCommand, environ: Mapping[str, str], execute: Execute, prefix: str = ""
+        self,
+        peer: Peer,
+        turbo: TurboCommand,
+        environ: Mapping[str, str],
+        execute: Execute,
+        prefix: str = "",
+        *,
+        last: bool = False,
     ) -> int:
-        """Plan one turbo command, have `execute` start it, and give it what the mesh does meanwhile; returns its exit code."""
+        """Plan one turbo command, have `execute` start it, and give it what the mesh does meanwhile; returns its exit code. `last`: it is the only one."""
         planned = await plan(turbo, peer.settings.workspace, environ)
         for notice in planned.notices:
             peer.observer.news(Notice(notice))
@@ -161,7 +171,7 @@ class Command:
             leader = peer.shell.node.leader
             assert leader is not None
             outlet = TurboOutlet(session, lambda: any(brake.pulled for brake in leader.brakes))
-            await peer.plan(graph, outlet)
+            await peer.plan(graph, outlet, last=last)
             env = turbo_environment.main_environment(environ, session.url, loopback.token)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._give_up, peer, session, outlet)

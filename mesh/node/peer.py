@@ -43,6 +43,7 @@ from mesh.node.remarks import Remarks
 from mesh.node.settings import Settings
 from mesh.node.shelf import LOGS, LogShelf
 from mesh.node.shell import Shell, now_instant
+from mesh.node.targets import beside
 from mesh.node.timings import Timings
 from mesh.node.tools import Tools
 from mesh.node.transfers import MissingError, Transfers
@@ -186,6 +187,7 @@ class Peer:
             fail_after=settings.fail_after,
             kill=settings.kill,
             stall_after_ms=settings.stall_after_ms,
+            keep_agents=settings.keep_agents,
         )
         self.identity = Identity(authority, key, tls, config)
         node = Node(config, now_instant())
@@ -359,9 +361,18 @@ class Peer:
         cannot: dict[TaskId, str] = {}
         if self.settings.role == "agent":
             cannot = {**await self._drift(graph), **await self._turbo_drift(graph), **await self.tools.load(graph)}
+            cannot |= self._beside(graph)
         cached = await trio.to_thread.run_sync(self.work.cached, graph)
         estimates = await self.timings.estimates(graph)
         self.shell.happen(ev.Checked(effect.digest, cannot, cached, estimates))
+
+    def _beside(self, graph: Graph) -> dict[TaskId, str]:
+        targets = self.settings.targets
+        found = beside(targets, graph.tasks)
+        if len(found) == len(graph.tasks) > 0:
+            tasks = f"none of the {len(found)} tasks" if len(found) > 1 else f"not the one task, {next(iter(found))},"
+            self._notice(f"{tasks} of the main job is meant by --targets {','.join(targets)}")
+        return found
 
     async def _drift(self, graph: Graph) -> dict[TaskId, str]:
         native = [task for task in graph.tasks.values() if task.tool == "native"]
@@ -409,15 +420,17 @@ class Peer:
 
     # --- what a main job plans -----------------------------------------------------------------------
 
-    async def plan(self, graph: Graph, outlet: Outlet | None = None, bail: str = "") -> None:
-        """Take a graph into the run; `outlet` is the tool that wants its results, if there is one, and `bail` why its first failure is its end."""
+    async def plan(self, graph: Graph, outlet: Outlet | None = None, bail: str = "", *, last: bool = False) -> None:
+        """Take a graph into the run; `outlet` is the tool that wants its results, if there is one, `bail` why its first failure is its end, and `last`
+        says that no other is expected.
+        """
         if outlet is not None:
             self.deliveries.through(outlet, graph.tasks)
         if not graph.tasks:
             return
         blob = self.store.put(graph.encode())
         self.work.know(graph)
-        self.shell.happen(ev.GraphPlanned(blob, graph, bail))
+        self.shell.happen(ev.GraphPlanned(blob, graph, bail, last))
 
     # --- peers ---------------------------------------------------------------------------------------
 

@@ -31,11 +31,14 @@ class Settings:
     peers: tuple[str, ...] = ()
     rendezvous: Path | None = None
     labels: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    """Of an agent: globs of what it takes; () for everything."""
     wait_ms: int = MAIN_WAIT_MS
     main_slots: int = 0
     fail_after: int = 0
     kill: bool = False
     stall_after_ms: int = 0
+    keep_agents: bool = False
     may_differ: tuple[str, ...] = ()
     """Of the main job: facts that its agents need not have in common with it."""
     trace: Path | None = None

@@ -174,6 +174,8 @@ class End:
 
     verdict: Verdict | None
     reason: str
+    released: bool = False
+    """The agent was told that it can no longer help."""
 
 
 Effect = (

@@ -47,6 +47,8 @@ class GraphPlanned:
     graph: Graph
     bail: str = ""
     """Why nothing more of it is to be started once a task of it has failed, for a person; "": all is tried."""
+    last: bool = False
+    """Nobody expects another one, though the run is not closed: what wants this one's results is still at work."""
 
 
 @dataclass(frozen=True, slots=True)

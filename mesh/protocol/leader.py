@@ -25,6 +25,7 @@ from mesh.protocol.market import Agent, Live, Market, Phase, TaskState
 from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
 from mesh.protocol.stalls import Stalls, stall_text
+from mesh.protocol.surplus import Surplus
 from mesh.types import Blob, Epoch, Instant, NodeId, Seq, TaskId
 from mesh.wire.messages import (
     Announce,
@@ -35,6 +36,7 @@ from mesh.wire.messages import (
     Record,
     Records,
     Refused,
+    Released,
     Result,
     Started,
     Withdraw,
@@ -42,7 +44,6 @@ from mesh.wire.messages import (
 
 HAND_BACKS_MAX: Final = 2
 """So often one agent may say of one task that it cannot run it just now; then it is not asked again."""
-_EXIT_CODES: Final[dict[news.Verdict, int]] = {"success": 0, "failure": 1, "error": 3, "cancelled": 130}
 FETCHES_MAX: Final = 3
 """After so many awards an agent that cannot get what a task needs is not given it again."""
 ATTEMPTS_MAX: Final = 10
@@ -62,6 +63,7 @@ class Leader:
     brakes: list[Brake] = field(default_factory=list)
     doubts: Doubts = field(default_factory=Doubts)
     stalls: Stalls = field(default_factory=Stalls)
+    surplus: Surplus = field(default_factory=Surplus)
     graphs: list[Blob] = field(default_factory=list)
     seq: Seq = Seq(0)
     bulletin: Bulletin = field(default_factory=Bulletin)
@@ -107,7 +109,7 @@ class Leader:
 
     def close(self, now: Instant) -> list[Effect]:
         """No more graphs will come."""
-        self.closed = True
+        self.closed = self.surplus.complete = True
         return self.clear(now)
 
     # --- agents --------------------------------------------------------------------------------------
@@ -123,6 +125,8 @@ class Leader:
         node = peer.member.node
         if self.verdict is not None:
             return [Send(node, Ended(self.epoch, self.verdict))]
+        if (reason := self.surplus.released.get(node)) is not None:
+            return [Send(node, Released(reason))]
         refusal = self.doubts.out.get(node) or difference(self.facts, hello.facts)
         if refusal:
             self.refused[node] = refusal
@@ -202,6 +206,7 @@ class Leader:
                 continue
             needs = ", ".join(state.task.runs_on) or f"where = {state.task.where}"
             effects += self._decide(state, "failure", f"no agent that can run it has come ({needs})", now)
+        effects += self.surplus.release(self.market, self.bulletin, self.undelivered, len(self.graphs), now)
         return [*effects, *self._end_if_done(now)]
 
     def _hold_back(self, brake: Brake, now: Instant) -> list[Effect]:
@@ -219,6 +224,7 @@ class Leader:
     def _award(self, state: TaskState, live: Live) -> list[Effect]:
         task, agent = state.task.id, self.market.agents[live.node]
         seq = self._next_seq()
+        self.surplus.busy(live.node)
         effects: list[Effect] = []
         if agent.node == self.me and not self.main_worked:
             self.main_worked = True
@@ -365,6 +371,7 @@ class Leader:
                 self._mind_doubts()
                 return [*effects, *self.clear(now)]
         # The first result counts: whoever else is at it is stopped.
+        self.surplus.decided(state, node, now)
         effects = self._kill(state, but=node)
         if completion.cache == "none":
             self.market.learn(completion.task, node, completion.ended_ms - completion.started_ms)
@@ -581,7 +588,7 @@ class Leader:
 
     def _end(self, verdict: news.Verdict, reason: str, now: Instant) -> list[Effect]:
         self.verdict = verdict
-        self.recorder.verdict(verdict, _EXIT_CODES[verdict], now)
+        self.recorder.verdict(verdict, now)
         effects = self.recorder.sign()
         effects += [Send(node, Ended(self.epoch, verdict)) for node in [*self.bulletin.agents, *self.refused]]
         return [*effects, Tell(news.RunEnded(verdict)), End(verdict, reason)]

@@ -22,6 +22,7 @@ from mesh.graph import Graph, Task
 from mesh.ledger.completion import Completion
 from mesh.protocol.estimate import Forecast
 from mesh.protocol.facts import whole
+from mesh.protocol.width import Width
 from mesh.types import Epoch, Instant, NodeId, TaskId, after
 from mesh.wire.messages import Bid, Hello, Record
 
@@ -93,6 +94,11 @@ class TaskState:
     def attempts(self) -> int:
         """How often it was really tried."""
         return self.attempt - self.taken_back
+
+    @property
+    def may_be_copied(self) -> bool:
+        """Whether two may run it at one time: neither where that could do harm nor where it takes a whole agent."""
+        return self.task.cache and not self.task.mutex and not self.task.whole_agent
 
     @property
     def stops(self) -> bool:
@@ -201,6 +207,8 @@ class Market:
     """Running for much longer than they should."""
     left: int = 0
     """Tasks that are not done."""
+    _width: Width | None = None
+    """Of what is left, once somebody has asked."""
     last_join: Instant | None = None
     changed: bool = True
     """Since awards were given out last something has become possible."""
@@ -221,8 +229,16 @@ class Market:
             for dep in dict.fromkeys(task.deps):
                 self.dependents[dep].append(task.id)
         self.left += len(fresh)
+        self._width = None
         self.rank()
         return [task.id for task in fresh if self._become_ready(self.tasks[task.id], now)]
+
+    @property
+    def width(self) -> Width:
+        """How many of the tasks that are left can run at one time."""
+        if self._width is None:
+            self._width = Width.of(state.task for state in self.tasks.values() if state.phase is not Phase.DONE)
+        return self._width
 
     def rank(self) -> None:
         """Reckon anew what every open task should take, and how far it is from the end of the graph."""
@@ -288,6 +304,8 @@ class Market:
         state.phase = Phase.DONE
         state.record = record
         self.left -= 1
+        if self._width is not None:
+            self._width.done(state.task.id)
         return [] if state.stops else self._unblock(state, now)
 
     def _unblock(self, state: TaskState, now: Instant) -> list[TaskId]:
@@ -329,7 +347,7 @@ class Market:
         live.withdrawing = False
         state.phase = Phase.RUNNING
         self.agents[live.node].outlook = None
-        if state.task.cache and not state.task.mutex and not state.task.whole_agent:
+        if state.may_be_copied:
             heapq.heappush(self.watch, (self.overdue_at(state, live), state.order, state.task.id, live.attempt))
 
     def overdue_at(self, state: TaskState, live: Live) -> Instant:
@@ -362,6 +380,8 @@ class Market:
         self.release(state)
         if state.phase is Phase.DONE:
             self.left += 1
+            if self._width is not None:
+                self._width.again(state.task.id)
             state.record = None
             state.settled = False
             self._block_dependents(state.task.id)

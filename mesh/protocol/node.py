@@ -27,6 +27,7 @@ from mesh.protocol.market import Agent, Market
 from mesh.protocol.membership import BEAT_MS, Change, Membership
 from mesh.protocol.recorder import Recorder
 from mesh.protocol.stalls import Stalls
+from mesh.protocol.surplus import Surplus
 from mesh.protocol.worker import Worker
 from mesh.types import Blob, Digest, Epoch, Instant, NodeId, TaskId, after
 from mesh.wire.messages import (
@@ -43,6 +44,7 @@ from mesh.wire.messages import (
     Message,
     Records,
     Refused,
+    Released,
     Result,
     Role,
     Started,
@@ -86,6 +88,8 @@ class Config:
     """Main: and what runs then is ended."""
     stall_after_ms: int = 0
     """Main: how long a running task may be quiet before that is told; 0: for ever."""
+    keep_agents: bool = False
+    """Main: agents that can no longer help stay all the same."""
     beat_ms: int = BEAT_MS
     """How often it says that it is here."""
 
@@ -111,6 +115,8 @@ class Node:
         self._estimates: dict[TaskId, int] = {}
         """Milliseconds, from this machine's history."""
         self._closing = False
+        self._last: Digest | None = None
+        """The graph behind which none is expected."""
         self.main: NodeId | None = self.me if self.leader is not None else None
         """Who leads, as far as this node knows; it may be gone."""
         self._main_was_here = self.leader is not None
@@ -139,6 +145,7 @@ class Node:
             recorder,
             [brake],
             stalls=Stalls(config.stall_after_ms),
+            surplus=Surplus(keep=config.keep_agents),
         )
 
     # --- the door ------------------------------------------------------------------------------------
@@ -170,7 +177,7 @@ class Node:
             return None
         times = [self.membership.deadline(), *self._retry_at.values(), self._leaves_at()]
         if self.leader is not None:
-            times.append(self.leader.deadline())
+            times += [self.leader.deadline(), self.leader.surplus.deadline(self.leader.market)]
         due = min((time for time in times if time is not None), default=None)
         return None if due is None else max(due, now)
 
@@ -183,12 +190,8 @@ class Node:
             case ev.LinkDown(peer, _):
                 self.membership.link_down(peer, now)
                 return []
-            case ev.GraphPlanned(blob, graph, bail):
-                if bail and self.leader is not None:
-                    self.leader.brakes.append(Brake(1, graph=graph.tasks, order=bail))
-                self._checking[blob.digest] = graph
-                self._graphs[blob.digest] = blob
-                return [fx.Check(blob.digest, graph)]
+            case ev.GraphPlanned():
+                return self._planned(event)
             case ev.GraphsClosed():
                 self._closing = True
                 return self._close_if_checked(now)
@@ -290,6 +293,8 @@ class Node:
                 return []
             case Refused(reason):
                 return self._leave(f"the main job gives this agent no tasks: {reason}") if peer == self.main else []
+            case Released(reason):
+                return self._released(reason) if peer == self.main else []
             case Ended(_, verdict):
                 return self._run_over(peer, verdict)
             case Leave(reason):
@@ -373,6 +378,17 @@ class Node:
 
     # --- graphs --------------------------------------------------------------------------------------
 
+    def _planned(self, event: ev.GraphPlanned) -> list[fx.Effect]:
+        blob, graph, leader = event.blob, event.graph, self.leader
+        if leader is not None:
+            leader.surplus.complete = False
+            if event.bail:
+                leader.brakes.append(Brake(1, graph=graph.tasks, order=event.bail))
+        self._last = blob.digest if event.last and not self._graphs else None
+        self._checking[blob.digest] = graph
+        self._graphs[blob.digest] = blob
+        return [fx.Check(blob.digest, graph)]
+
     def _announced(self, peer: NodeId, message: Announce) -> list[fx.Effect]:
         if peer != self.main or self.leader is not None:
             return []
@@ -418,6 +434,7 @@ class Node:
             # The main job bids before it plans, so that its own stored results are known when tasks become ready.
             agent = leader.market.agents[self.me]
             leader.market.bid(agent, replace(self._bid, estimates=event.estimates))
+            leader.surplus.complete = self._last == event.digest
             return [*leader.plan(self._graphs[event.digest], graph, now), *self._close_if_checked(now)]
         return (
             [] if self.main is None or self.main == self.me else [fx.Send(self.main, self._next_bid(event.estimates))]
@@ -465,6 +482,12 @@ class Node:
     def _leave(self, reason: str, verdict: news.Verdict | None = None) -> list[fx.Effect]:
         self._over = self._over or fx.End(verdict, reason)
         return self.worker.kill_all()
+
+    def _released(self, reason: str) -> list[fx.Effect]:
+        """The leader has taken this agent out of its book, and expects nothing more of it."""
+        self._over = self._over or fx.End(None, f"this agent is not needed any more: {reason}", released=True)
+        goodbye = Leave("not needed any more")
+        return [*(fx.Send(node, goodbye) for node in self.membership.linked()), *self.worker.kill_all()]
 
     # --- time and the end ----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from mesh.protocol.news import CheckpointMade, Verdict
 from mesh.types import Blob, Epoch, Instant, NodeId, Seq, UnixMs, after
 
 CHECKPOINT_MS: Final = 200
+_EXIT_CODES: Final[dict[Verdict, int]] = {"success": 0, "failure": 1, "error": 3, "cancelled": 130}
 
 
 @dataclass(slots=True)
@@ -72,9 +73,9 @@ class Recorder:
             allowed_to_fail=task.allow_failure,
         )
 
-    def verdict(self, verdict: Verdict, exit_code: int, now: Instant) -> None:
+    def verdict(self, verdict: Verdict, now: Instant) -> None:
         """How it ended."""
-        leaf = statements.VerdictLeaf(self.run_id, verdict, exit_code, self.ledger.size, self.ledger.root)
+        leaf = statements.VerdictLeaf(self.run_id, verdict, _EXIT_CODES[verdict], self.ledger.size, self.ledger.root)
         self.append(leaf.seal(self.key), now)
 
     def due(self, now: Instant) -> list[Effect]:

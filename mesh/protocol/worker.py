@@ -40,6 +40,10 @@ class Job:
     needs: tuple[Need, ...]
     attempt: int
     """Of the award under which it began. Effects and events speak of this one, messages of the award that is valid now."""
+    upstream: tuple[TaskId, ...] = ()
+    """What it depends on, directly or not, but for what was in place when it was awarded."""
+    made_anew: int = 0
+    """How often something had been made anew by then."""
     phase: Phase = Phase.PREPARING
     killed: bool = False
     again: Award | None = None
@@ -64,6 +68,10 @@ class Worker:
     unrecorded: dict[TaskId, str] = field(default_factory=dict)
     """Envelopes of results that the leader has not shown in its records yet."""
     epoch: Epoch = Epoch(0)
+    _in_place: dict[TaskId, None] = field(default_factory=dict)
+    """Tasks whose outputs are in this workspace, and so are those of all before them: no later award looks at them again."""
+    _made_anew: int = 0
+    """How often that came to nothing: something that was done has been run again, and may have left something else."""
 
     def awarded(self, award: Award, leader: NodeId, *, shares_main: bool) -> list[Effect]:
         """The leader gives this node a task. `shares_main`: this workspace is the main job's own, where outputs need no bringing."""
@@ -77,16 +85,16 @@ class Worker:
             ]
         if award.task in self.unrecorded:
             return [Send(leader, Result(self.unrecorded[award.task]))]
-        upstream = [] if shares_main else self._upstream(task)
+        upstream = () if shares_main else self._upstream(task)
         if dep := self._only_elsewhere(upstream):
             reason = f"what {dep} made is on the main job alone, which could not store it"
             return [Send(leader, Declined(award.task, award.attempt, reason, never=True))]
         needs = self._needs(upstream)
         job = self.jobs.get(award.task)
         if job is None:
-            return self._begin(Job(award, task, needs, award.attempt))
+            return self._begin(Job(award, task, needs, award.attempt, upstream, self._made_anew))
         if job.killed:
-            job.again, job.needs = award, needs
+            job.again, job.needs, job.upstream, job.made_anew = award, needs, upstream, self._made_anew
             return []
         job.award = award
         return [Send(leader, Started(award.task, award.attempt))] if job.phase is Phase.RUNNING else []
@@ -100,10 +108,12 @@ class Worker:
     def _close(self, job: Job) -> list[Effect]:
         """It is over without a result: once more, where it has been awarded anew meanwhile, and on with what waits."""
         del self.jobs[job.task.id]
-        again = [] if job.again is None else self._begin(Job(job.again, job.task, job.needs, job.again.attempt))
-        return [*again, *self._start()]
+        if job.again is None:
+            return self._start()
+        again = Job(job.again, job.task, job.needs, job.again.attempt, job.upstream, job.made_anew)
+        return [*self._begin(again), *self._start()]
 
-    def _only_elsewhere(self, upstream: list[TaskId]) -> TaskId | None:
+    def _only_elsewhere(self, upstream: tuple[TaskId, ...]) -> TaskId | None:
         """What nobody can be given: it succeeded where its outputs could not be stored."""
         for dep in upstream:
             record = self.records.get(dep)
@@ -111,7 +121,7 @@ class Worker:
                 return dep
         return None
 
-    def _needs(self, upstream: list[TaskId]) -> tuple[Need, ...]:
+    def _needs(self, upstream: tuple[TaskId, ...]) -> tuple[Need, ...]:
         """Outputs of what stands before a task: what a one-machine run would have on disk by now."""
         needs = []
         for dep in upstream:
@@ -120,16 +130,16 @@ class Worker:
                 needs.append(Need(dep, record.key, record.outputs, record.holders))
         return tuple(needs)
 
-    def _upstream(self, task: Task) -> list[TaskId]:
-        """Everything it depends on, directly or not, in the order of the graphs."""
+    def _upstream(self, task: Task) -> tuple[TaskId, ...]:
+        """Everything it depends on, directly or not, in the order of the graphs; what is in place already is not looked at."""
         seen: dict[TaskId, None] = {}
         stack = list(task.deps)
         while stack:
             dep = stack.pop()
-            if dep not in seen:
+            if dep not in seen and dep not in self._in_place:
                 seen[dep] = None
                 stack.extend(self.tasks[dep].deps)
-        return sorted(seen, key=self.order.__getitem__)
+        return tuple(sorted(seen, key=self.order.__getitem__))
 
     def add_graph(self, graph: Graph) -> None:
         """Tasks that may be awarded from now on. Of a task that several graphs have the first one counts, as on the leader."""
@@ -158,6 +168,8 @@ class Worker:
                 # Nothing overtakes: a wide task at the head would otherwise never find room.
                 break
             job.phase = Phase.STARTING
+            if job.task.id in self.records:
+                self._is_made_anew()
             used += self._cpu(job.task)
             exclusive = job.task.whole_agent
             effects.append(Execute(job.task.id, job.attempt, job.needs))
@@ -172,6 +184,8 @@ class Worker:
         if job is None:
             return []
         job.phase = Phase.RUNNING
+        if job.made_anew == self._made_anew:
+            self._in_place |= dict.fromkeys(job.upstream)
         return [Send(leader, Started(task, job.award.attempt))] if leader is not None else []
 
     def finished(self, task: TaskId, attempt: int, run: Execution, leader: NodeId | None) -> list[Effect]:
@@ -243,9 +257,16 @@ class Worker:
 
     def learn(self, records: Mapping[TaskId, Record]) -> None:
         """The leader's records: where outputs are, and which of this node's results have arrived."""
+        known = ((self.records[task], record) for task, record in records.items() if task in self.records)
+        if any(old.outputs != new.outputs for old, new in known):
+            self._is_made_anew()
         self.records.update(records)
         for task in records:
             self.unrecorded.pop(task, None)
+
+    def _is_made_anew(self) -> None:
+        self._in_place.clear()
+        self._made_anew += 1
 
     def resend(self, leader: NodeId) -> list[Effect]:
         """What the leader may have missed while there was no link."""

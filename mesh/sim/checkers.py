@@ -24,6 +24,8 @@ class Checkers:
         self.verdicts: list[news.Verdict] = []
         self.added: dict[TaskId, None] = {}
         self.delivered: dict[TaskId, None] = {}
+        self.restored: dict[str, dict[TaskId, None]] = {}
+        """By agent, whose outputs have been brought into its workspace."""
 
     def problem(self, text: str) -> None:
         """Something that must not be."""
@@ -77,7 +79,8 @@ class Checkers:
                 if not lost and not shared:
                     self.problem(f"{task.id} started on {agent} while {dep} is {status or 'not done'}")
         if not shared:
-            restored = {need.task for need in needs}
+            restored = self.restored.setdefault(agent, {})
+            restored |= {need.task: None for need in needs}
             for dep in task.deps:
                 if self.graph.tasks[dep].outputs and self.status.get(dep) == "success" and dep not in restored:
                     self.problem(f"{task.id} started on {agent} without the outputs of {dep}")

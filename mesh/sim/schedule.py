@@ -61,16 +61,17 @@ class Schedule:
         return self.makespan_ms / max(1, self.scenario.lower_bound_ms)
 
 
-def simulate(scenario: Scenario) -> Schedule:
+def simulate(scenario: Scenario, *, keep_agents: bool = False) -> Schedule:
     """The schedule that the market makes. Equal scenarios give equal schedules."""
-    return _Ideal(scenario).run()
+    return _Ideal(scenario, keep_agents=keep_agents).run()
 
 
 class _Ideal:
     """A world in which nothing goes wrong."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, *, keep_agents: bool) -> None:
         self.scenario = scenario
+        self.keep_agents = keep_agents
         self.shell = Shell(self)
         self.tasks = {task.id: task for task in scenario.tasks}
         self.schedule = Schedule(scenario)
@@ -99,6 +100,7 @@ class _Ideal:
             facts={"commit": "c0ffee", "os": "linux", "arch": "x86_64"},
             workspace=agent.name,
             wait_ms=10**9,
+            keep_agents=self.keep_agents,
             beat_ms=BEAT_MS,
         )
         self.shell.machines[key.node_id] = Machine(Node(config, self.shell.now))

@@ -21,6 +21,7 @@ _READERS: Final[dict[str, Callable[[Reader], Message]]] = {
     "result": messages.Result.from_json,
     "records": messages.Records.from_json,
     "refused": messages.Refused.from_json,
+    "released": messages.Released.from_json,
     "ended": messages.Ended.from_json,
     "leave": messages.Leave.from_json,
 }

@@ -386,6 +386,20 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """There is no more work for this agent in this run: it may go. `reason` says what is left, for how many others."""
+
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": "released", "reason": self.reason}
+
+    @classmethod
+    def from_json(cls, read: Reader) -> "Released":
+        return cls(read.text("reason"))
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The run is over. What still runs is to be ended; there is nothing left to do."""
 
@@ -431,6 +445,7 @@ Message = (
     | Result
     | Records
     | Refused
+    | Released
     | Ended
     | Leave
 )

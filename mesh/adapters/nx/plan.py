@@ -149,6 +149,11 @@ def nx_id(task: Task) -> str:
     return str(task.payload["tasks"][0]["task"]["id"])
 
 
+def nx_target(task: Task) -> str:
+    """Its target, without the project and the configuration."""
+    return str(task.payload["tasks"][0]["task"]["target"]["target"])
+
+
 def nx_graph(graph: Graph) -> dict[str, Any]:
     """Nx's own task graph, put together again from the payloads of all nx tasks in `graph`."""
     nodes = {

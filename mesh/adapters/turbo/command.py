@@ -5,17 +5,15 @@ Only what names turbo itself is taken: `npx turbo run build`, `pnpm turbo build`
 
 import os
 import platform
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mesh.adapters.launchers import named
+
 CONFIGURATIONS: Final = ("turbo.json", "turbo.jsonc")
 
-_TURBO: Final = re.compile(r"turbo(@[\w.^~-]+)?")
-_LAUNCHERS: Final = ("npx", "pnpx", "bunx", "npm", "pnpm", "yarn", "bun", "exec", "x", "dlx", "env", "--")
-_VARIABLE: Final = re.compile(r"[A-Za-z_]\w*=")
 _WITH_VALUE: Final = frozenset(
     {
         "-F",
@@ -102,8 +100,8 @@ def find(argv: tuple[str, ...], workspace: Path) -> TurboCommand | None:
     """What `argv` says to turbo; None where it is not a run of turbo's that dte can recognise, in a workspace of turbo's."""
     if not any((workspace / name).is_file() for name in CONFIGURATIONS):
         return None
-    at = next((at for at, word in enumerate(argv) if _TURBO.fullmatch(Path(word).name)), None)
-    if at is None or not _only_launches(argv[:at]):
+    at = named("turbo", argv)
+    if at is None:
         return None
     said = argv[at + 1 :]
     if argv[0] == "npm" and "--" not in argv[:at] and said[:1] == ("--",):
@@ -114,13 +112,6 @@ def find(argv: tuple[str, ...], workspace: Path) -> TurboCommand | None:
     if verb is None or verb in _OTHER_VERBS:
         return None
     return TurboCommand(options, passed)
-
-
-def _only_launches(words: tuple[str, ...]) -> bool:
-    """Whether `words` do no more than start what follows them."""
-    if words[:2] == ("yarn", "run"):
-        words = words[2:]
-    return all(Path(word).name in _LAUNCHERS or word.startswith("-") or _VARIABLE.match(word) for word in words)
 
 
 def program(workspace: Path, environ: Mapping[str, str]) -> Path | None:

@@ -133,9 +133,9 @@ class Main(Scripted):
         if close:
             self.step(ev.GraphsClosed())
 
-    def plan(self, *tasks, bail=""):
+    def plan(self, *tasks, bail="", last=False):
         graph = graph_of(*tasks)
-        return self.step(ev.GraphPlanned(blob_of(graph.encode().decode()), graph, bail))
+        return self.step(ev.GraphPlanned(blob_of(graph.encode().decode()), graph, bail, last))
 
     def answer(self, effect):
         if isinstance(effect, fx.Check):

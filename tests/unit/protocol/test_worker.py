@@ -71,6 +71,64 @@ def test_what_succeeded_where_it_could_not_be_stored_keeps_all_behind_it_there()
     assert "what build made is on the main job alone" in answer.reason
 
 
+def needed(agent):
+    """Of what each task was prepared with, the names."""
+    return [[need.task for need in one.needs] for one in agent.wanted(fx.Prepare)]
+
+
+def run_here(agent, name, attempt=1):
+    agent.award(name, attempt)
+    agent.step(ev.Prepared(TaskId(name), attempt))
+    agent.running(name, attempt)
+    agent.finished(name, attempt)
+
+
+def test_what_was_brought_into_the_workspace_is_not_needed_again():
+    agent = AgentNode("a", task("b", "a"), task("c", "b"), task("d", "c"))
+    agent.record("a")
+    for name in ("b", "c", "d"):
+        run_here(agent, name)
+        agent.record(name)
+    assert needed(agent) == [["a"], ["b"], ["c"]]
+
+
+def test_what_was_brought_is_needed_again_when_it_was_made_anew():
+    agent = AgentNode("a", task("b", "a"), task("c", "b"), task("d", "b"))
+    agent.record("a")
+    run_here(agent, "b")
+    agent.record("b")
+    run_here(agent, "c")
+    other = msg.Record(TaskId("a"), "success", "key of a", blob_of("other outputs of a"), (key_of("other").node_id,))
+    agent.say("main", msg.Records(Epoch(1), (other,)))
+    run_here(agent, "d")
+    assert needed(agent) == [["a"], ["b"], ["a", "b"]]
+
+
+def test_what_was_brought_is_needed_again_when_it_was_run_again_here():
+    agent = AgentNode("a", task("b", "a"), task("c", "b"), slots=1)
+    agent.record("a")
+    run_here(agent, "b")
+    agent.record("b")
+    agent.award("a", 2)
+    agent.running("a", 2)
+    agent.withdraw("a", 2, kill=True)
+    agent.step(ev.TaskKilled(TaskId("a"), 2))
+    run_here(agent, "c")
+    assert needed(agent) == [["a"], ["a", "b"]]
+
+
+def test_what_is_made_anew_while_a_task_that_was_given_the_old_one_starts_is_needed_again():
+    agent = AgentNode("a", task("b", "a"), task("c", "a"), slots=2)
+    agent.record("a")
+    agent.award("b")
+    agent.step(ev.Prepared(TaskId("b"), 1))
+    other = msg.Record(TaskId("a"), "success", "key of a", blob_of("other outputs of a"), (key_of("other").node_id,))
+    agent.say("main", msg.Records(Epoch(1), (other,)))
+    agent.running("b")
+    agent.award("c")
+    assert needed(agent) == [["a"], ["a"]]
+
+
 def test_in_the_main_jobs_own_workspace_nothing_is_needed():
     agent = AgentNode("build", task("test", "build"), workspace="shared", main_workspace="shared")
     agent.record("build")

@@ -1,0 +1,53 @@
+"""Agents leave when they can no longer help, and only then; and those that are there for some targets take no others."""
+
+from tests.endtoend.mesh_under_test import MakeSite, until
+from tests.endtoend.workspaces import toml, wait_for
+
+WIDE = [f"w{number}" for number in range(3)]
+DEPS = ", ".join(f'"{name}"' for name in WIDE)
+FUNNEL = toml(
+    **{name: f'command = "{wait_for("wide")}"\ncache = false' for name in WIDE},
+    narrow=f'command = "{wait_for("narrow")}; echo through"\ncache = false\ndeps = [{DEPS}]',
+)
+"""Three tasks at a time, then one, which ends when the test says so."""
+
+
+def test_of_three_agents_two_leave_when_one_task_is_left_and_a_late_one_too(site_of: MakeSite) -> None:
+    site = site_of(FUNNEL)
+    main = site.main("narrow", "--agent-wait", "60s")
+    agents = site.agents(3, "--exit-with-run")
+    main.happens("task-started", 3)
+    site.tell("wide")
+    until("two agents to leave", lambda: sum(agent.process.poll() is not None for agent in agents) == 2)
+    late = site.agent("late")
+    assert late.ended() == 0
+    assert "this agent is not needed any more: 1 task is left for 1 agent" in late.text
+    site.tell("narrow")
+    assert (main.ended(), [agent.ended() for agent in agents]) == (0, [0, 0, 0])
+    assert sum("this agent is not needed any more" in agent.text for agent in agents) == 2
+    left = {agent["name"]: agent["left_ms"] for agent in main.json["agents"]}
+    assert len([name for name, at_ms in left.items() if at_ms is not None]) == 3
+    assert main.tasks["narrow"]["where"] not in [event["name"] for event in main.events("agent-left")]
+    assert "left: it is not needed any more: 1 task is left for 2 agents" in main.text
+
+
+def test_agents_that_are_to_be_kept_stay_to_the_end(site_of: MakeSite) -> None:
+    site = site_of(toml(**dict.fromkeys(WIDE, 'command = "true"'), narrow=f'command = "sleep 4"\ndeps = [{DEPS}]'))
+    main = site.main("narrow", "--agent-wait", "60s", DTE_KEEP_AGENTS="1")
+    agents = site.agents(3)
+    assert (main.ended(), [agent.ended() for agent in agents]) == (0, [0, 0, 0])
+    assert all("the run is over: success" in agent.text for agent in agents)
+    assert main.events("agent-left") == []
+
+
+def test_an_agent_that_is_there_for_some_targets_takes_no_others(site_of: MakeSite) -> None:
+    site = site_of(toml(build='command = "true"', test='command = "true"\ndeps = ["build"]', lint='command = "true"'))
+    main = site.main("test", "lint", "--agent-wait", "60s")
+    builds = site.agent("builds", "--targets", "b*")
+    others = site.agent("others", "--targets", "test,lint")
+    nothing = site.agent("nothing", "--targets", "e2e*", "--targets", "deploy")
+    assert (main.ended(), builds.ended(), others.ended(), nothing.ended()) == (0, 0, 0, 0)
+    where = {name: task["where"] for name, task in main.tasks.items()}
+    assert where == {"build": "builds", "test": "others", "lint": "others"}
+    assert "agent builds does not take lint (and 1 more): it is there for b* only" in main.text
+    assert "none of the 3 tasks of the main job is meant by --targets e2e*,deploy" in nothing.text
