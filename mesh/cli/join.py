@@ -29,6 +29,12 @@ def join(
     label: Many = typer.Option(
         [], envvar="DTE_LABEL", metavar="LABEL", help="What this machine is good for (`runs_on` of a task). Repeatable."
     ),
+    gpu: int = typer.Option(
+        -1,
+        envvar="DTE_GPU",
+        show_default=False,
+        help="GPUs of this machine, for tasks that ask for some. Default: as many as it has of NVIDIA's.",
+    ),
     targets: Many = typer.Option(
         [],
         "--targets",
@@ -66,6 +72,7 @@ def join(
         rendezvous=rendezvous,
         labels=label,
         targets=targets,
+        gpu=None if gpu < 0 else gpu,
         wait_ms=duration_ms(wait, "--wait"),
         trace=trace,
     )

@@ -544,7 +544,8 @@ def _facts(settings: Settings) -> dict[str, str]:
     """What this node says of its checkout and its machine. What the main job does not say, it does not compare."""
     found = facts(settings.workspace) | package_facts(settings.workspace, settings.environ)
     told = {name: value for name, value in found.items() if name not in settings.may_differ}
-    return {**told, "memory_bytes": str(psutil.virtual_memory().total)}
+    gpu = len([*Path("/dev").glob("nvidia[0-9]*")]) if settings.gpu is None else settings.gpu
+    return {**told, "memory_bytes": str(psutil.virtual_memory().total), "gpu": str(gpu)}
 
 
 def _workspace_id(workspace: Path) -> str:

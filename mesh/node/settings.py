@@ -31,6 +31,8 @@ class Settings:
     peers: tuple[str, ...] = ()
     rendezvous: Path | None = None
     labels: tuple[str, ...] = ()
+    gpu: int | None = None
+    """How many there are for tasks; None for those that the machine shows."""
     targets: tuple[str, ...] = ()
     """Of an agent: globs of what it takes; () for everything."""
     wait_ms: int = MAIN_WAIT_MS

@@ -51,3 +51,20 @@ def test_an_agent_that_is_there_for_some_targets_takes_no_others(site_of: MakeSi
     assert where == {"build": "builds", "test": "others", "lint": "others"}
     assert "agent builds does not take lint (and 1 more): it is there for b* only" in main.text
     assert "none of the 3 tasks of the main job is meant by --targets e2e*,deploy" in nothing.text
+
+
+def test_each_task_goes_where_what_it_asks_for_is(site_of: MakeSite) -> None:
+    anywhere = 'command = "true"\ncache = false'
+    site = site_of(
+        toml(
+            gpu=f"{anywhere}\nresources = {{ gpu = 2 }}",
+            label=f'{anywhere}\nruns_on = ["signing"]',
+            plain=f'{anywhere}\nwhere = "agent"',
+        )
+    )
+    main = site.main("gpu", "label", "plain", "--agent-wait", "60s")
+    agents = [site.agent("gpus", "--gpu", "2"), site.agent("signer", "--label", "signing", "--gpu", "1")]
+    assert (main.ended(), [agent.ended() for agent in agents]) == (0, [0, 0])
+    where = {name: task["where"] for name, task in main.tasks.items()}
+    assert (where["gpu"], where["label"]) == ("gpus", "signer")
+    assert where["plain"] in ("gpus", "signer")
