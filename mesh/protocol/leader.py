@@ -24,7 +24,7 @@ from mesh.protocol.facts import difference
 from mesh.protocol.market import Agent, Live, Market, Phase, TaskState
 from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
-from mesh.protocol.stalls import Stalls, stall_text
+from mesh.protocol.stalls import Stalls
 from mesh.protocol.surplus import Surplus
 from mesh.types import Blob, Epoch, Instant, NodeId, Seq, TaskId
 from mesh.wire.messages import (
@@ -173,6 +173,7 @@ class Leader:
         self.market.bid(agent, bid)
         if before is None or (before.open, before.graphs, before.cannot) != (bid.open, bid.graphs, bid.cannot):
             self.market.look_again()
+            self.surplus.compared(agent, self.market)
             new = {task: why for task, why in bid.cannot.items() if before is None or task not in before.cannot}
             if new and node != self.me:
                 first = next(iter(new))
@@ -262,14 +263,11 @@ class Leader:
 
     def heard(self, event: Heard, now: Instant) -> list[Effect]:
         """When a running task was last heard of."""
-        state = self.market.tasks[event.task]
-        live = state.numbered(event.attempt)
+        live = self.market.tasks[event.task].numbered(event.attempt)
         if live is None or live.started_at is None:
             return []
-        quiet_ms = now - live.started_at if event.quiet_ms is None else event.quiet_ms
-        if not self.stalls.has_stalled(event.task, event.attempt, quiet_ms, now):
-            return []
-        return [Tell(news.Notice(stall_text(event.task, self._name(live.node), quiet_ms, event.last_line)))]
+        text = self.stalls.heard(event, live.started_at, self._name(live.node), now)
+        return [Tell(news.Notice(text))] if text else []
 
     def declined(self, node: NodeId, message: Declined, now: Instant) -> list[Effect]:
         """An award is handed back."""

@@ -7,6 +7,7 @@ watched --its time has come--> looked at --it was quiet for so long--> told
 
 from dataclasses import dataclass, field
 
+from mesh.protocol.events import Heard
 from mesh.types import Instant, TaskId, after
 
 
@@ -54,6 +55,13 @@ class Stalls:
             return True
         watch.look_at = after(now, watch.quiet_max_ms - quiet_ms)
         return False
+
+    def heard(self, event: Heard, began_at: Instant, agent: str, now: Instant) -> str:
+        """When a task that runs on `agent` was last heard of: what a person is told of that, "" where it is nothing special."""
+        quiet_ms = now - began_at if event.quiet_ms is None else event.quiet_ms
+        if not self.has_stalled(event.task, event.attempt, quiet_ms, now):
+            return ""
+        return stall_text(event.task, agent, quiet_ms, event.last_line)
 
     def deadline(self) -> Instant | None:
         """When the next one is to be looked at."""

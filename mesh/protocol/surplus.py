@@ -13,7 +13,7 @@ Some stay beyond that:
   this run before
 * who has what the main job has not got yet, or what a task fetches that was awarded before the main job had it
 
-The main job is everybody's stand-in: it takes over where the last agent dies, so that no machine has to wait for that.
+The main job is everybody's stand-in: it takes over where the last agent dies, so that no machine has to wait for that. Who can run nothing at all leaves, too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -49,9 +49,17 @@ class Surplus:
     """Who was told to go, and why. It may not have heard."""
     copies_pay: bool = False
     """In this run a copy of a task has come before the first attempt at it."""
+    _takes_nothing: dict[NodeId, None] = field(default_factory=dict)
+    """Who can run no task of all that there are."""
     _worked_until: dict[NodeId, Instant] = field(default_factory=dict)
     _idle_since: dict[NodeId, Instant] = field(default_factory=dict)
     _looked_at: Instant | None = None
+
+    def compared(self, agent: Agent, market: Market) -> None:
+        """It has said what it cannot run."""
+        self._takes_nothing.pop(agent.node, None)
+        if agent.bid is not None and market.tasks and all(task in agent.bid.cannot for task in market.tasks):
+            self._takes_nothing[agent.node] = None
 
     def busy(self, agent: NodeId) -> None:
         """It has been given something."""
@@ -104,10 +112,14 @@ class Surplus:
         bulletin.leave(agent.node)
         del self._idle_since[agent.node]
         tasks, agents = len(market.width.left), len(market.others())
-        left = f"{tasks} task{'s are' if tasks != 1 else ' is'} left for {agents} agent{'s' if agents != 1 else ''}"
-        self.released[agent.node] = left
-        told = AgentLeft(agent.node, agent.name, f"it is not needed any more: {left}", lost=False)
-        return [Send(agent.node, Released(left)), Tell(told)]
+        reason = f"{tasks} task{'s are' if tasks != 1 else ' is'} left for {agents} agent{'s' if agents != 1 else ''}"
+        if agent.node in self._takes_nothing:
+            reason = "it takes none of the tasks of this run"
+        elif not market.width.chains:
+            reason = "only the main job has tasks left"
+        self.released[agent.node] = reason
+        told = AgentLeft(agent.node, agent.name, f"it is not needed any more: {reason}", lost=False)
+        return [Send(agent.node, Released(reason)), Tell(told)]
 
     def deadline(self, market: Market) -> Instant | None:
         """When the next look is due; None where there is nobody to look for."""
@@ -116,7 +128,10 @@ class Surplus:
         return Instant(0) if self._looked_at is None else after(self._looked_at, LOOK_MS)
 
     def _may_find(self, market: Market) -> bool:
-        return self.complete and not self.keep and len(market.agents) - 1 > max(1, market.width.chains)
+        if not self.complete or self.keep:
+            return False
+        too_many = len(market.agents) - 1 > market.width.chains
+        return too_many or any(node in market.agents for node in self._takes_nothing)
 
 
 def _holders(market: Market, undelivered: Iterable[TaskId]) -> dict[NodeId, None]:
@@ -127,7 +142,7 @@ def _holders(market: Market, undelivered: Iterable[TaskId]) -> dict[NodeId, None
 
 def _oldest_award(market: Market, now: Instant) -> Instant:
     """When the oldest award was made that has not started: who got it was told who had its inputs then."""
-    lives = (market.tasks[task].lives[agent.node] for agent in market.agents.values() for task in agent.jobs)
+    lives = (market.tasks[task].lives[agent.node] for agent in market.others() for task in agent.jobs)
     return min((live.awarded_at for live in lives if live.started_at is None), default=now)
 
 

@@ -1,7 +1,15 @@
 """Agents leave when they can no longer help, and only then; and those that are there for some targets take no others."""
 
-from tests.endtoend.mesh_under_test import MakeSite, until
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.endtoend.mesh_under_test import MakeSite, Site, until
+from tests.endtoend.test_nx import QUIET, NxSite
 from tests.endtoend.workspaces import toml, wait_for
+from tests.nx_workspace import make_workspace
 
 WIDE = [f"w{number}" for number in range(3)]
 DEPS = ", ".join(f'"{name}"' for name in WIDE)
@@ -68,3 +76,40 @@ def test_each_task_goes_where_what_it_asks_for_is(site_of: MakeSite) -> None:
     where = {name: task["where"] for name, task in main.tasks.items()}
     assert (where["gpu"], where["label"]) == ("gpus", "signer")
     assert where["plain"] in ("gpus", "signer")
+
+
+class OneTask(NxSite):
+    """An nx workspace with one task, which sleeps."""
+
+    def __init__(self, root: Path) -> None:
+        Site.__init__(self, root, {})
+        self.workspace = make_workspace(root / "ws", 1, ("sleep",))
+
+
+@pytest.mark.slow
+@pytest.mark.nx
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("script", [False, True])
+def test_agents_leave_while_the_one_nx_command_still_waits_and_of_a_script_they_stay(
+    tmp_path: Path, script: bool
+) -> None:
+    site = OneTask(tmp_path / "site")
+    try:
+        command = (
+            ("bash", "-c", "npx nx run-many -t sleep; true") if script else ("npx", "nx", "run-many", "-t", "sleep")
+        )
+        main = site.main("--agent-wait", "60s", "--", *command, **QUIET)
+        agents = site.agents(3)
+        main.happens("agent-joined", 3)
+        main.happens("task-started")
+        if script:
+            time.sleep(12)
+        else:
+            until("an agent to leave", lambda: any(agent.process.poll() == 0 for agent in agents))
+        assert any("not needed any more" in agent.text for agent in agents) is not script
+        assert not main.events("run-ended")
+        main.signal(signal.SIGINT)
+        assert main.ended() == 130
+        assert {agent.ended() for agent in agents} == {0}
+    finally:
+        site.close()

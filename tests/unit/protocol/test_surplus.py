@@ -204,10 +204,32 @@ def test_who_has_what_the_main_job_has_not_got_yet_stays_until_it_has():
     assert gone(run) == [agent for agent in ("a1", "a2") if agent != worker]
 
 
-def test_the_last_agent_stays_though_nothing_is_left_for_it():
-    run = main_with("a1", tasks=(task("m", where="main"),))
+def test_the_last_agent_stays_as_long_as_anything_is_left_that_it_could_run():
+    run = main_with("a1", tasks=(task("m", where="main"), task("x", "m")))
     run.wait(10_000)
     assert gone(run) == []
+    run.run_here("m")
+    run.finish("a1", "x")
+    assert run.end.verdict == "success"
+
+
+def test_where_only_the_main_job_has_tasks_left_all_go():
+    run = main_with("a1", "a2", tasks=(task("x"), task("m", "x", where="main")))
+    run.finish(run.awards[0][0], "x")
+    run.wait(2_000)
+    assert sorted(gone(run)) == ["a1", "a2"]
+    assert {one.reason for one in run.sent("a1", msg.Released)} == {"only the main job has tasks left"}
+    run.run_here("m")
+    assert run.end.verdict == "success"
+
+
+def test_an_agent_that_takes_none_of_the_tasks_goes_and_leaves_the_others_alone():
+    run = Main("x", "y", "z")
+    run.agent("a1")
+    run.agent("other", cannot=dict.fromkeys("xyz", "its targets are others"))
+    run.wait(2_000)
+    assert gone(run) == ["other"]
+    assert run.sent("other", msg.Released) == [msg.Released("it takes none of the tasks of this run")]
 
 
 def test_for_the_copy_of_what_will_soon_be_overdue_one_stays_a_few_seconds_and_no_longer():
