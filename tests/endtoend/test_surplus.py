@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.endtoend.mesh_under_test import MakeSite, Site, until
+from tests.endtoend.mesh_under_test import MakeSite, Running, Site, until
 from tests.endtoend.test_nx import QUIET, NxSite
+from tests.endtoend.turbo_site import TurboSite
 from tests.endtoend.workspaces import toml, wait_for
 from tests.nx_workspace import make_workspace
+from tests.turbo_workspace import make_workspace as make_turbo_workspace
 
 WIDE = [f"w{number}" for number in range(3)]
 DEPS = ", ".join(f'"{name}"' for name in WIDE)
@@ -49,16 +51,21 @@ def test_agents_that_are_to_be_kept_stay_to_the_end(site_of: MakeSite) -> None:
 
 
 def test_an_agent_that_is_there_for_some_targets_takes_no_others(site_of: MakeSite) -> None:
-    site = site_of(toml(build='command = "true"', test='command = "true"\ndeps = ["build"]', lint='command = "true"'))
+    held = f'command = "{wait_for("go")}"'
+    site = site_of(toml(build=held, test='command = "true"\ndeps = ["build"]', lint=held))
     main = site.main("test", "lint", "--agent-wait", "60s")
     builds = site.agent("builds", "--targets", "b*")
     others = site.agent("others", "--targets", "test,lint")
     nothing = site.agent("nothing", "--targets", "e2e*", "--targets", "deploy")
-    assert (main.ended(), builds.ended(), others.ended(), nothing.ended()) == (0, 0, 0, 0)
+    assert nothing.ended() == 0
+    assert "none of the 3 tasks of the main job is meant by --targets e2e*,deploy" in nothing.text
+    assert "this agent is not needed any more: it takes none of the tasks of this run" in nothing.text
+    main.happens("task-started", 2)
+    site.tell("go")
+    assert (main.ended(), builds.ended(), others.ended()) == (0, 0, 0)
     where = {name: task["where"] for name, task in main.tasks.items()}
     assert where == {"build": "builds", "test": "others", "lint": "others"}
     assert "agent builds does not take lint (and 1 more): it is there for b* only" in main.text
-    assert "none of the 3 tasks of the main job is meant by --targets e2e*,deploy" in nothing.text
 
 
 def test_each_task_goes_where_what_it_asks_for_is(site_of: MakeSite) -> None:
@@ -111,5 +118,33 @@ def test_agents_leave_while_the_one_nx_command_still_waits_and_of_a_script_they_
         main.signal(signal.SIGINT)
         assert main.ended() == 130
         assert {agent.ended() for agent in agents} == {0}
+    finally:
+        site.close()
+
+
+def run_of(tool: str, root: Path) -> tuple[Site, Running]:
+    """A main job that builds, tests and lints two packages with `tool`."""
+    if tool == "nx":
+        nx = NxSite(root, 2)
+        return nx, nx.nx("run-many", "-t", "build", "test", "lint")
+    turbo = TurboSite(root, make_turbo_workspace(root / "ws", packages=2))
+    return turbo, turbo.turbo("run", "build", "test", "lint")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "tool", [pytest.param("nx", marks=pytest.mark.nx), pytest.param("turbo", marks=pytest.mark.turbo)]
+)
+def test_targets_are_those_of_the_tool(tmp_path: Path, tool: str) -> None:
+    site, main = run_of(tool, tmp_path / "site")
+    try:
+        agents = [
+            site.agent("lints", "--targets", "lint"),
+            site.agent("rest", "--targets", "build", "--targets", "*test"),
+        ]
+        assert (main.ended(120), [agent.ended() for agent in agents]) == (0, [0, 0])
+        assert len(main.tasks) == 6
+        assert all(task["where"] == ("lints" if "lint" in name else "rest") for name, task in main.tasks.items())
     finally:
         site.close()
