@@ -77,6 +77,7 @@ BY_TYPE = {
     "result": st.builds(msg.Result, TEXTS),
     "records": RECORDS,
     "refused": st.builds(msg.Refused, TEXTS),
+    "released": st.builds(msg.Released, TEXTS),
     "ended": st.builds(msg.Ended, NUMBERS, st.sampled_from(["success", "failure", "error", "cancelled"])),
     "leave": st.builds(msg.Leave, TEXTS),
 }
