@@ -11,6 +11,7 @@ Some stay beyond that:
 * one more for each running task that may yet be copied and began while that agent still had work: what keeps others waiting at the end of a wide part of
   the graph may be a straggler. For what begins later, or had begun before it came, an agent stays no longer than STAY_MS, unless a copy has come first in
   this run before
+* who has the result of something that is left from an earlier run, and who failed at something where it is not known yet whether that counts
 * who has what the main job has not got yet, or what a task fetches that was awarded before the main job had it
 
 The main job is everybody's stand-in: it takes over where the last agent dies, so that no machine has to wait for that. Who can run nothing at all leaves, too.
@@ -29,7 +30,9 @@ from mesh.types import Instant, NodeId, TaskId, after
 from mesh.wire.messages import Released
 
 LOOK_MS: Final = 500
-"""How often is looked for such agents, while there are more of them than can have work: a look costs as much as there is left to do."""
+"""How often is looked for such agents, while there are more of them than can have work."""
+TASKS_PER_MS: Final = 4
+"""A look costs some microseconds for each task that is left: so much longer it is to the next one, which keeps that below a few hundredths of a processor."""
 IDLE_MS: Final = 1_000
 """How long an agent has been of no use when it is told so: the log of what failed there may be on its way."""
 
@@ -125,7 +128,8 @@ class Surplus:
         """When the next look is due; None where there is nobody to look for."""
         if not self._may_find(market):
             return None
-        return Instant(0) if self._looked_at is None else after(self._looked_at, LOOK_MS)
+        pause_ms = LOOK_MS + len(market.width.left) // TASKS_PER_MS
+        return Instant(0) if self._looked_at is None else after(self._looked_at, pause_ms)
 
     def _may_find(self, market: Market) -> bool:
         if not self.complete or self.keep:
@@ -190,8 +194,8 @@ class _Able:
         ]
         # The fastest first; of equally fast ones those that have something, and those that came first.
         self.decided.sort(key=lambda agent: (-agent.speed_class, not agent.jobs))
-        self.caching: dict[NodeId, None] = {}
-        """Those with the result of something that is left."""
+        self.concerned: dict[NodeId, None] = {}
+        """Those with the result of something that is left, and those of whose failure it is not known yet whether it counts."""
 
     def wanted(self) -> dict[NodeId, None]:
         """Agents that may still have work: for each kind of task the fastest of those that no other kind has taken, and all where these are too few."""
@@ -200,7 +204,7 @@ class _Able:
             number = max(min(self.market.width.chains, kind.tasks), kind.at_least)
             free = [node for node in kind.agents if node not in wanted]
             wanted |= dict.fromkeys(free[:number] if number <= len(free) else kind.agents)
-        return {**wanted, **self.caching}
+        return {**wanted, **self.concerned}
 
     def _kinds(self) -> list[_Kind]:
         market = self.market
@@ -229,5 +233,7 @@ class _Able:
         alone = not market.able(state, market.agents[market.main])
         if (alone and state.task.where != "main") or len(state.failed) < state.task.retries:
             kind.at_least = 2
+        if state.in_doubt:
+            self.concerned |= {node: None for node, _ in state.failed}
         if state.task.id in market.cached:
-            self.caching |= {agent.node: None for agent in self.decided if state.task.id in agent.cached}
+            self.concerned |= {agent.node: None for agent in self.decided if state.task.id in agent.cached}

@@ -188,6 +188,28 @@ def test_in_a_run_where_a_copy_came_first_one_stays_for_each_task_that_runs():
     assert len(gone(run)) == 1
 
 
+def test_who_failed_stays_until_it_is_known_whether_that_counts():
+    run = Main(task("x", cache=False))
+    run.agent("a1", proven=False)
+    run.started("a1", "x")
+    run.agent("a2")
+    run.finish("a1", "x", "failure")
+    assert run.awards[-1] == ("a2", "x", 2)
+    run.started("a2", "x", 2)
+    run.wait(5_000)
+    assert gone(run) == []
+
+
+def test_who_has_the_result_of_something_that_is_left_stays():
+    run = Main(*CHAIN)
+    run.agent("a1")
+    run.agent("a2")
+    run.agent("had", cached=("c",))
+    run.started("a1", "a")
+    run.wait(5_000)
+    assert gone(run) == ["a2"]
+
+
 def test_who_has_what_the_main_job_has_not_got_yet_stays_until_it_has():
     run = main_with("a1", "a2", tasks=(task("x"), task("y"), task("z", "y", cache=False)), deliver=False)
     first, second = (agent for agent, _, _ in run.awards)
