@@ -508,7 +508,18 @@ class Market:
             return False
         if task.whole_agent:
             return not agent.jobs
-        return agent.load + self.cpu(task, agent) <= 2 * agent.slots
+        fits = agent.load + self.cpu(task, agent) <= 2 * agent.slots
+        return fits and self._has_left(task, agent)
+
+    def _has_left(self, task: Task, agent: Agent) -> bool:
+        """Whether the memory and the GPUs that it asks for are not asked for by others there: a slot can be shared in time, these cannot."""
+        asked = task.resources
+        if not asked.memory_bytes and not asked.gpu:
+            return True
+        others = [self.tasks[other].task.resources for other in agent.jobs]
+        memory_bytes = asked.memory_bytes + sum(other.memory_bytes for other in others)
+        gpu = asked.gpu + sum(other.gpu for other in others)
+        return memory_bytes <= agent.memory_bytes and gpu <= agent.gpu
 
     def able(self, state: TaskState, agent: Agent) -> bool:
         """Whether this agent could run it at all."""

@@ -234,6 +234,19 @@ def test_a_task_goes_only_where_its_resources_are(resources):
     assert stall.clear() == [("a2", "t")]
 
 
+@pytest.mark.parametrize("resources", [Resources(memory_bytes=60), Resources(gpu=1)], ids=str)
+def test_tasks_at_one_time_share_no_memory_and_no_gpu(resources):
+    stall = Stall(*(task(name, resources=resources) for name in "abc"), "d")
+    stall.agent("a1", 4, memory_bytes=119, gpu=1)
+    assert stall.clear() == [("a1", "a"), ("a1", "d")]
+    stall.run("a", "d")
+    assert stall.soon() == []
+    stall.done("a")
+    assert stall.clear() == [("a1", "b")]
+    stall.agent("a2", 4, memory_bytes=120, gpu=2)
+    assert stall.clear() == [("a2", "c")]
+
+
 def test_a_wide_task_takes_as_many_slots_as_it_says_and_at_most_all():
     stall = Stall(task("wide", resources=Resources(cpu=3)), "a", "b")
     agent = stall.agent("a1", 2)
