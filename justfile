@@ -47,7 +47,7 @@ matrix *ARGS:
 sim LIVES="300" SEED="0":
     dte sim --lives {{LIVES}} --seed {{SEED}}
 
-# Measure: noop, start, real, transfer, nx, nx-cached, turbo, market
+# Measure: noop, start, real, transfer, nx, nx-cached, turbo, market, scale
 bench NAME="noop" *ARGS:
     python -m tests.benchmarks.{{replace(NAME, "-", "_")}} {{ARGS}}
 

@@ -114,12 +114,15 @@ class Reckoning:
         for agent in bidders:
             if agent.bid is None or not agent.bid.open:
                 continue
-            slots = self.slots[agent.node] = [_late(slot, now) for slot in outlook(market, agent)]
+            slots = outlook(market, agent)
+            if any(now >= slot.free_at >= 0 for slot in slots):
+                slots = [_late(slot, now) for slot in slots]
+            self.slots[agent.node] = slots
             for slot in slots:
                 if slot.soon_at <= now:
                     self._count(slot, 1)
-                else:
-                    self.soon_at = min(self.soon_at, slot.soon_at)
+                elif slot.soon_at < self.soon_at:
+                    self.soon_at = slot.soon_at
             self._classes.setdefault(agent.speed_class, []).append((slots[0].free_at, agent.load, agent.node))
         for heap in self._classes.values():
             heapq.heapify(heap)
@@ -130,8 +133,8 @@ class Reckoning:
         if slot.free_at <= self.now:
             self.idle += number
 
-    def place(self, state: TaskState) -> Place | None:
-        """Where it should go: to somebody who can take it now, or somewhere where it is worth waiting; None where nobody can do it at all."""
+    def place(self, state: TaskState, *, may_wait: bool = True) -> Place | None:
+        """Where it should go: to somebody who can take it now, or somewhere where it is worth waiting, if it may wait; None where nobody can do it at all."""
         best: Place | None = None
         best_now: Place | None = None
         for place in self._places(state):
@@ -142,6 +145,8 @@ class Reckoning:
                 best_now = place
         if best is None or best_now is None:
             return best
+        if not may_wait:
+            return best_now
         gain_ms = best_now.ends_at - best.ends_at
         return best if gain_ms * 100 > (best_now.ends_at - best_now.free_at) * GAIN_PERCENT else best_now
 
@@ -192,7 +197,8 @@ class Reckoning:
 
     def take(self, state: TaskState, place: Place) -> None:
         """Its slots are taken in the reckoning, whether it is awarded or held."""
-        slots = self.slots[place.agent.node]
+        # A new list: the old one may be the agent's own outlook.
+        slots = self.slots[place.agent.node] = [*self.slots[place.agent.node]]
         needs = needs_of(self.market, state, place.agent)
         slot = _behind(place.ends_at, place.ends_at - place.free_at, state)
         if not place.ready or place.free_at > self.now or state.task.whole_agent:
@@ -244,7 +250,7 @@ def _clear_among(market: Market, bidders: list[Agent], now: Instant) -> list[tup
             del market.ready[index]
         elif state.task.mutex and state.task.mutex in market.held_mutexes:
             index += 1
-        elif (place := reckoning.place(state)) is None:
+        elif (place := reckoning.place(state, may_wait=held < HELD_MAX)) is None:
             if any(market.may_come_to(state, agent, now) for agent in bidders):
                 index += 1
             else:
@@ -345,7 +351,7 @@ def take_back(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
     taken: list[tuple[TaskState, Live]] = []
     spare = {agent.node: agent.slots - agent.load for agent in idle}
     for victim in market.agents.values():
-        for state, live, done_there in _in_advance(market, victim, now):
+        for state, live, done_there in _in_advance(market, victim, now) if victim.load > victim.slots > 0 else ():
             takers = (a for a in idle if spare[a.node] > 0 and _gains(market, state, a, done_there, now))
             if (taker := next(takers, None)) is not None:
                 spare[taker.node] -= 1
@@ -363,8 +369,6 @@ def _gains(market: Market, state: TaskState, taker: Agent, done_there: int, now:
 
 def _in_advance(market: Market, agent: Agent, now: Instant) -> Iterator[tuple[TaskState, Live, int]]:
     """Its awards that cannot have started, those behind the first `slots` slots' worth, and when each should be done there."""
-    if agent.load <= agent.slots or agent.slots < 1:
-        return
     used, work_ms = 0, 0
     for task in agent.jobs:
         state = market.tasks[task]

@@ -72,13 +72,12 @@ class Doubts:
         tasks[task] = None
         return len(tasks) >= STRIKES_MAX
 
-    def waits(self, node: NodeId) -> bool:
-        """Whether it is to be given nothing until others have tried what failed there."""
-        held_against = [task for task, doubt in self.open.items() if doubt.node == node]
-        return (
-            node not in self.proven
-            and len({**self._strikes.get(node, {}), **dict.fromkeys(held_against)}) >= STRIKES_MAX
-        )
+    def waiting(self) -> list[NodeId]:
+        """Those that are to be given nothing until others have tried what failed there."""
+        against = {node: dict(tasks) for node, tasks in self._strikes.items()}
+        for task, doubt in self.open.items():
+            against.setdefault(doubt.node, {})[task] = None
+        return [node for node, tasks in against.items() if len(tasks) >= STRIKES_MAX and node not in self.proven]
 
     def struck(self, node: NodeId) -> tuple[TaskId, ...]:
         """The tasks that are held against it."""

@@ -159,7 +159,7 @@ class Leader:
             if state.phase is not Phase.DONE and not state.lives:
                 effects += self._again(state, state.attempt, agent.name, f"agent {agent.name} is gone: {reason}", now)
         self._mind_doubts()
-        if not self.market.others() and self.market.left:
+        if self.market.alone and self.market.left:
             effects.append(Tell(news.Notice("no agent is left: the main job goes on alone")))
         return [*effects, *self.clear(now)]
 
@@ -508,8 +508,9 @@ class Leader:
 
     def _mind_doubts(self) -> None:
         """Who waits for a second opinion on what failed there is given nothing meanwhile."""
+        waiting = self.doubts.waiting()
         for agent in self.market.others():
-            waits = self.doubts.waits(agent.node)
+            waits = agent.node in waiting
             if agent.held_back and not waits:
                 self.market.look_again()
             agent.held_back = waits

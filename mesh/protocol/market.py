@@ -14,7 +14,7 @@ do, and everything while there are no agents.
 import heapq
 import math
 from bisect import insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -252,10 +252,11 @@ class Market:
         for agent in self.agents.values():
             agent.outlook = None
         self.changed = True
-        waiting, self.ready = self.ready, []
-        for _, _, task in waiting:
-            if self.tasks[task].phase is Phase.READY:
-                self._queue(self.tasks[task])
+        waiting = [state for _, _, task in self.ready if (state := self.tasks[task]).phase is Phase.READY]
+        self.ready = []
+        # In their new order, so that each one goes to the end.
+        for state in sorted(waiting, key=lambda state: (-state.rank_ms, state.order)):
+            self._queue(state)
 
     def _become_ready(self, state: TaskState, now: Instant) -> bool:
         if state.waits_for or state.phase is not Phase.WAITING:
@@ -285,7 +286,8 @@ class Market:
 
     def bid(self, agent: Agent, bid: Bid) -> None:
         """A standing bid, or an amendment of one."""
-        agent.bid = bid
+        # What it says of each task goes into the forecast, and is not kept once more for every agent.
+        agent.bid = replace(bid, estimates={})
         agent.cached.update(dict.fromkeys(bid.cached))
         self.cached.update(agent.cached)
         self.forecast.bid(agent.node, bid.estimates)
@@ -456,6 +458,11 @@ class Market:
         """All bidders but the main job."""
         return [agent for agent in self.agents.values() if agent.node != self.main]
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is no bidder but the main job."""
+        return len(self.agents) == (self.main in self.agents)
+
     def look_again(self) -> None:
         """What no agent could do may now find one: bids or agents have changed."""
         self.changed = True
@@ -468,7 +475,7 @@ class Market:
         """When the main job may do what no agent can. Agents that are all gone are not waited for again."""
         if self.last_join is None:
             return after(self.started, self.wait_ms)
-        return after(self.last_join, self.wait_ms) if self.others() else self.last_join
+        return after(self.last_join, self.wait_ms) if not self.alone else self.last_join
 
     def main_takes(self, now: Instant) -> bool:
         """Whether that time has come."""

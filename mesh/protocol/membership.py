@@ -97,23 +97,25 @@ class Membership:
         self.down.pop(node, None)
         return Change(node, "left", reason)
 
-    def overdue(self, now: Instant) -> list[Change]:
-        """Those that are to be taken for dead now."""
-        changes = []
-        for node, peer in self.peers.items():
-            if peer.member.standing != "alive" or peer.hello is None:
-                continue
-            since = self.down.get(node)
-            if since is not None and now >= after(since, LINK_GRACE_MS):
-                reason = f"its connection is gone since {(now - since) / 1000:.1f} s"
-            elif peer.linked and now >= after(peer.heard, SILENCE_MAX_MS):
-                reason = f"nothing was heard of it for {(now - peer.heard) / 1000:.0f} s"
-            else:
-                continue
-            peer.member = _with(peer.member, "dead")
-            self.down.pop(node, None)
-            changes.append(Change(node, "dead", reason))
-        return changes
+    def cut_off(self, now: Instant) -> list[Change]:
+        """Those whose link has not come back: they are taken for dead now."""
+        gone = [(node, since) for node, since in self.down.items() if now >= after(since, LINK_GRACE_MS)]
+        return [self._died(node, f"its connection is gone since {(now - since) / 1000:.1f} s") for node, since in gone]
+
+    def silent(self, now: Instant) -> list[Change]:
+        """Those that say nothing over a link that stands: they are taken for dead now."""
+        quiet = [
+            (node, peer.heard)
+            for node, peer in self.peers.items()
+            if peer.linked and peer.member.standing == "alive" and now >= after(peer.heard, SILENCE_MAX_MS)
+        ]
+        return [self._died(node, f"nothing was heard of it for {(now - at) / 1000:.0f} s") for node, at in quiet]
+
+    def _died(self, node: NodeId, reason: str) -> Change:
+        peer = self.peers[node]
+        peer.member = _with(peer.member, "dead")
+        self.down.pop(node, None)
+        return Change(node, "dead", reason)
 
     def rumour(self, members: Members) -> list[Member]:
         """Take in what another node tells; returns what was new, to be passed on."""

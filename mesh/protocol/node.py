@@ -493,11 +493,13 @@ class Node:
 
     def _tick(self, now: Instant) -> list[fx.Effect]:
         effects: list[fx.Effect] = []
+        dead = self.membership.cut_off(now)
         if now >= self.membership.next_beat:
             self.membership.next_beat = after(now, self.config.beat_ms)
+            dead += self.membership.silent(now)
             epoch = self.leader.epoch if self.leader is not None else self.worker.epoch
             effects += [fx.Send(node, Beat(epoch)) for node in self.membership.linked()]
-        for change in self.membership.overdue(now):
+        for change in dead:
             effects += self._changed(change, now)
         for digest in [digest for digest, at in self._retry_at.items() if now >= at]:
             del self._retry_at[digest]

@@ -5,6 +5,7 @@ watched --its time has come--> looked at --it was quiet for so long--> told
 +--it has spoken-----+
 """
 
+import heapq
 from dataclasses import dataclass, field
 
 from mesh.protocol.events import Heard
@@ -27,12 +28,19 @@ class Stalls:
     after_ms: int = 0
     """How long a task may be quiet; 0: for ever."""
     watched: dict[TaskId, Watch] = field(default_factory=dict)
+    _looks: list[tuple[Instant, TaskId, int]] = field(default_factory=list)
+    """A heap: when to look at which attempt; what is not watched for that any more is dropped when it is met."""
 
     def begin(self, task: TaskId, attempt: int, usual_ms: int, now: Instant) -> None:
         """It has started. One that usually takes long may be quiet for as long as that."""
         if self.after_ms:
             quiet_max_ms = max(self.after_ms, usual_ms)
-            self.watched[task] = Watch(attempt, quiet_max_ms, after(now, quiet_max_ms))
+            self.watched[task] = Watch(attempt, quiet_max_ms, None)
+            self._look_later(task, self.watched[task], after(now, quiet_max_ms))
+
+    def _look_later(self, task: TaskId, watch: Watch, at: Instant) -> None:
+        watch.look_at = at
+        heapq.heappush(self._looks, (at, task, watch.attempt))
 
     def end(self, task: TaskId) -> None:
         """It runs no more."""
@@ -40,10 +48,12 @@ class Stalls:
 
     def due(self, now: Instant) -> list[tuple[TaskId, int]]:
         """Those to be looked at now, with their attempts."""
-        found = [(task, w) for task, w in self.watched.items() if w.look_at is not None and w.look_at <= now]
-        for _, watch in found:
-            watch.look_at = None
-        return [(task, watch.attempt) for task, watch in found]
+        found: list[tuple[TaskId, int]] = []
+        while (at := self.deadline()) is not None and at <= now:
+            _, task, attempt = heapq.heappop(self._looks)
+            self.watched[task].look_at = None
+            found.append((task, attempt))
+        return found
 
     def has_stalled(self, task: TaskId, attempt: int, quiet_ms: int, now: Instant) -> bool:
         """It was quiet for so long: whether that is to be told, which happens once."""
@@ -53,7 +63,7 @@ class Stalls:
         if quiet_ms >= watch.quiet_max_ms:
             del self.watched[task]
             return True
-        watch.look_at = after(now, watch.quiet_max_ms - quiet_ms)
+        self._look_later(task, watch, after(now, watch.quiet_max_ms - quiet_ms))
         return False
 
     def heard(self, event: Heard, began_at: Instant, agent: str, now: Instant) -> str:
@@ -65,7 +75,13 @@ class Stalls:
 
     def deadline(self) -> Instant | None:
         """When the next one is to be looked at."""
-        return min((watch.look_at for watch in self.watched.values() if watch.look_at is not None), default=None)
+        while self._looks:
+            at, task, attempt = self._looks[0]
+            watch = self.watched.get(task)
+            if watch is not None and (watch.look_at, watch.attempt) == (at, attempt):
+                return at
+            heapq.heappop(self._looks)
+        return None
 
 
 def stall_text(task: TaskId, agent: str, quiet_ms: int, last_line: str) -> str:

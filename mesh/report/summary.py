@@ -237,9 +237,8 @@ class Summary:
 
     def _winner(self, task: _Task, name: str) -> NodeId | None:
         """The node that ended the task; of several that had one name, the one that was running it, or else the latest."""
-        called = [node for node, agent in self._agents.items() if agent.name == name]
-        running = [node for node in called if node in task.on]
-        found = running or called
+        running = [node for node in task.on if self._name(node) == name]
+        found = running or [node for node, agent in self._agents.items() if agent.name == name]
         return found[-1] if found else None
 
     def _settle(self, task: _Task, end: TaskEnded | None) -> None:

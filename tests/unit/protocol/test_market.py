@@ -4,7 +4,7 @@ import pytest
 
 from mesh.graph.task import Resources
 from mesh.protocol import clearing
-from mesh.protocol.clearing import COPIES_MAX, SETTLE_MS, SOON_MAX_MS, TAKE_BACK_MIN_MS, TAKE_BACKS_MAX
+from mesh.protocol.clearing import COPIES_MAX, HELD_MAX, SETTLE_MS, SOON_MAX_MS, TAKE_BACK_MIN_MS, TAKE_BACKS_MAX
 from mesh.protocol.estimate import GUESS_MS
 from mesh.protocol.market import DECIDE_MAX_MS, GIVE_UP_MS, Agent, Market, Phase
 from mesh.types import Instant, NodeId, TaskId
@@ -180,6 +180,28 @@ def test_while_an_urgent_task_waits_for_the_fast_agent_the_slow_one_does_another
     stall.knows(one=30_000, two=2_000, behind=30_000, three=2_000)
     speeds(stall, slow=0.25, fast=4)
     assert stall.clear() == [("fast", "two"), ("slow", "three")]
+
+
+def test_behind_as_many_as_may_wait_for_somebody_faster_the_next_one_goes_to_whoever_is_idle():
+    """Whatever the number of ready tasks, no reckoning looks at all of them, and nobody is idle for long."""
+    now, later = [f"now{number}" for number in range(100)], [f"later{number}" for number in range(100)]
+    stall = Stall(*now)
+    fast = stall.agent("fast", 100)
+    assert len(stall.clear()) == 100
+    stall.run(*now)
+    stall.add(*later)
+    stall.bid(fast.node, 100)
+    slow = stall.agent("slow", graphs=2)
+    fast.runs_at(4)
+    slow.runs_at(0.25)
+    assert stall.clear() == [("slow", later[HELD_MAX])]
+
+
+def test_what_an_agent_knows_of_tasks_is_kept_once_for_all_agents():
+    stall = Stall("p:build")
+    agent = stall.agent("a1", estimates={"p:build": 5_000})
+    assert agent.bid.estimates == {}
+    assert stall.market.forecast.duration_ms(TaskId("p:build")) == 5_000
 
 
 def test_a_little_faster_is_no_reason_to_wait():

@@ -26,7 +26,9 @@ def met(*nodes):
 
 
 def overdue(membership, at):
-    return [(change.node, change.standing) for change in membership.overdue(Instant(at))]
+    return [
+        (change.node, change.standing) for change in [*membership.cut_off(Instant(at)), *membership.silent(Instant(at))]
+    ]
 
 
 def test_a_hello_makes_alive_and_only_the_first_one_is_a_change():
@@ -100,9 +102,9 @@ def test_who_was_dead_or_has_left_is_alive_again_by_a_hello(end):
 def test_the_reason_of_a_death_says_since_when():
     membership = met(ONE, TWO)
     membership.link_down(ONE, Instant(0))
-    (gone,) = membership.overdue(Instant(LINK_GRACE_MS))
+    (gone,) = membership.cut_off(Instant(LINK_GRACE_MS))
     assert "2.5 s" in gone.reason
-    (silent,) = membership.overdue(Instant(SILENCE_MAX_MS))
+    (silent,) = membership.silent(Instant(SILENCE_MAX_MS))
     assert "40 s" in silent.reason
 
 
