@@ -73,14 +73,18 @@ def needs_of(market: Market, state: TaskState, agent: Agent) -> int:
 
 
 def _behind(ends_at: int, duration_ms: int, state: TaskState) -> Slot:
-    """A slot that runs a task until then."""
+    """A slot that runs a task until then. Where that is a guess nothing is given to it in advance: it might wait for long, while others become free."""
     soon_ms = min(max(duration_ms * SOON_PERCENT // 100, SOON_MIN_MS), SOON_MAX_MS)
-    return Slot(ends_at, ends_at - soon_ms, state.rank_ms - state.duration_ms)
+    return Slot(ends_at, ends_at - soon_ms if state.sure else _NEVER, state.rank_ms - state.duration_ms)
 
 
 def _late(slot: Slot, now: Instant) -> Slot:
-    """Of what is late nobody knows how late it will be: as late again is the least wrong."""
-    return slot if slot.free_at > now or slot is _IDLE else slot._replace(free_at=2 * now - slot.free_at + 1)
+    """Of what is late nobody knows how late it will be: as late again is the least wrong. So what is late for long will not be free soon."""
+    if slot.free_at > now or slot is _IDLE:
+        return slot
+    late_ms = now - slot.free_at
+    soon = late_ms <= slot.free_at - slot.soon_at
+    return slot._replace(free_at=now + late_ms + 1, soon_at=slot.soon_at if soon else _NEVER)
 
 
 @dataclass(slots=True)
@@ -116,7 +120,7 @@ class Reckoning:
                 continue
             slots = outlook(market, agent)
             if any(now >= slot.free_at >= 0 for slot in slots):
-                slots = [_late(slot, now) for slot in slots]
+                slots = sorted(_late(slot, now) for slot in slots)
             self.slots[agent.node] = slots
             for slot in slots:
                 if slot.soon_at <= now:
@@ -241,7 +245,8 @@ def _clear_among(market: Market, bidders: list[Agent], now: Instant) -> list[tup
         if overdue and (item is None or overdue[0] < item):
             state = market.tasks[overdue.pop(0)[2]]
             place = reckoning.place(state)
-            if place is not None and place.ready and place.free_at <= now:
+            # In advance only where the slot would go to a less urgent task: a copy may turn out not to be needed.
+            if place is not None and place.ready and (place.free_at <= now or item is not None):
                 awards.append(_award(market, reckoning, state, place, now))
             continue
         assert item is not None
@@ -309,7 +314,7 @@ def _overdue(market: Market, now: Instant) -> list[tuple[int, int, TaskId]]:
         if due > now:
             heapq.heappush(market.watch, (due, order, task, attempt))
         elif not market.agents[live.node].shares_main:
-            market.overdue[task] = None
+            market.overdue[task] = market.late[live.node] = None
     found = [market.tasks[task] for task in market.overdue]
     may = [state for state in found if len(state.lives) == 1 and state.copies < COPIES_MAX]
     known = market.forecast.tasks
@@ -342,9 +347,29 @@ def _clear_main(market: Market, now: Instant, *, bound_only: bool) -> list[tuple
 
 
 def take_back(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
+    """Awards that wait on one agent and are better given to somebody else: their slots turn out to be taken for long, or another agent is idle."""
+    taken = _behind_overdue(market, now)
+    if not taken and not any(market.tasks[item[2]].phase is Phase.READY for item in market.ready[:1]):
+        taken = _for_idle(market, now)
+    for _, live in taken:
+        live.withdrawing = True
+    return taken
+
+
+def _behind_overdue(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
+    """What was given in advance to a slot whose task is overdue: it would wait for nobody knows how long, whoever else becomes free."""
+    taken: list[tuple[TaskState, Live]] = []
+    for agent in [market.agents[node] for node in market.late if node in market.agents]:
+        overdue = sum(market.cpu(market.tasks[task].task, agent) for task in agent.jobs if task in market.overdue)
+        waiting = [(state, live) for state, live, _ in _in_advance(market, agent, now)]
+        stuck = waiting[max(0, agent.slots - overdue) :]
+        taken += [(state, live) for state, live in stuck if state.taken_back < TAKE_BACKS_MAX]
+    market.late.clear()
+    return taken
+
+
+def _for_idle(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
     """Awards that wait on one agent while another is idle and there is nothing else for it."""
-    if any(market.tasks[item[2]].phase is Phase.READY for item in market.ready[:1]):
-        return []
     idle = [a for a in market.agents.values() if a.load < a.slots and (a.node != market.main or market.main_slots > 0)]
     if not idle:
         return []
@@ -355,7 +380,6 @@ def take_back(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
             takers = (a for a in idle if spare[a.node] > 0 and _gains(market, state, a, done_there, now))
             if (taker := next(takers, None)) is not None:
                 spare[taker.node] -= 1
-                live.withdrawing = True
                 taken.append((state, live))
     return taken
 

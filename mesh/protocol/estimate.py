@@ -39,6 +39,10 @@ _PRIOR: Final = 1 / 2
 _UNSEEN: Final = 8 / 10
 """A target of which nothing has been seen is taken for long: it is started early, and so it is soon seen."""
 _Z_90: Final = 128 / 100
+_SURE: Final = 25 / 100
+"""The variance up to which an estimate says when a slot will be free: sigma 0.5."""
+_PRIOR_AGENTS: Final = 2
+"""Agents that `_OF_SPEEDS` counts for, beside what this run's agents differ by."""
 
 
 def family(task: TaskId) -> tuple[str, str]:
@@ -85,15 +89,50 @@ class _Speed:
     total: float = 0
     weight: float = 0
 
-    @property
-    def log(self) -> float:
-        return self.total / (self.weight + 1 / _OF_SPEEDS)
 
-    def add(self, sample: float, variance: float, count: int = 1) -> None:
-        now = self.log
+@dataclass(slots=True)
+class _Speeds:
+    """All agents' speeds. How much agents really differ is estimated beside (DerSimonian and Laird's method of moments), so that equal ones are soon taken for equal."""
+
+    of: dict[NodeId, _Speed] = field(default_factory=dict)
+    agents: int = 0
+    """Those with evidence; below are sums over them."""
+    totals: float = 0
+    weights: float = 0
+    weights_squared: float = 0
+    squares: float = 0
+
+    def log(self, node: NodeId) -> float:
+        known = self.of.get(node)
+        return 0 if known is None else known.total / (known.weight + 1 / self.variance)
+
+    @property
+    def variance(self) -> float:
+        """Of agents' speeds, beyond what their samples' noise explains."""
+        prior = _OF_SPEEDS * _PRIOR_AGENTS
+        free = self.agents - 1
+        if free < 1:
+            return _OF_SPEEDS
+        spread = self.squares - self.totals**2 / self.weights
+        found = max(0, (spread - free) / (self.weights - self.weights_squared / self.weights))
+        return (prior + found * free) / (_PRIOR_AGENTS + free)
+
+    def add(self, node: NodeId, sample: float, variance: float, count: int = 1) -> None:
+        now = self.log(node)
         sample = min(max(sample, now - _SHIFT_MAX), now + _SHIFT_MAX)
-        self.total += sample * count / variance
-        self.weight += count / variance
+        known = self.of.setdefault(node, _Speed())
+        self._count(known, -1)
+        known.total += sample * count / variance
+        known.weight += count / variance
+        self._count(known, 1)
+
+    def _count(self, known: _Speed, sign: int) -> None:
+        if known.weight:
+            self.agents += sign
+            self.totals += sign * known.total
+            self.weights += sign * known.weight
+            self.weights_squared += sign * known.weight**2
+            self.squares += sign * known.total**2 / known.weight
 
 
 @dataclass(slots=True)
@@ -102,7 +141,7 @@ class Forecast:
 
     tasks: dict[TaskId, _Mean] = field(default_factory=dict)
     """By bids, and by executions of the very task."""
-    speeds: dict[NodeId, _Speed] = field(default_factory=dict)
+    speeds: _Speeds = field(default_factory=_Speeds)
     evidence: int = 0
     """Grows with each bid and each execution: how much more is known than at some time before."""
     _all: _Mean = field(default_factory=_Mean)
@@ -117,23 +156,22 @@ class Forecast:
         logs = {task: math.log(max(duration_ms, 1)) for task, duration_ms in estimates.items()}
         known = self.tasks
         shared = [known[task].value - log for task, log in logs.items() if task in known]
-        speed = self.speeds.setdefault(node, _Speed())
         if shared:
-            speed.add(median(shared), 2 * _OF_KNOWN, min(len(shared), _SHARED_MAX))
+            self.speeds.add(node, median(shared), 2 * _OF_KNOWN, min(len(shared), _SHARED_MAX))
+        speed = self.speeds.log(node)
         for task, log in logs.items():
-            known.setdefault(task, _Mean()).add(log + speed.log)
+            known.setdefault(task, _Mean()).add(log + speed)
         self.evidence += 1
 
     def learn(self, task: TaskId, node: NodeId, duration_ms: int) -> None:
         """One execution there took this long."""
         log = math.log(max(duration_ms, 1))
-        speed = self.speeds.setdefault(node, _Speed())
         known = self.tasks.get(task)
         if known is not None:
-            speed.add(known.value - log, 2 * _OF_KNOWN)
+            self.speeds.add(node, known.value - log, 2 * _OF_KNOWN)
         elif self._all.count:
-            speed.add(self._log(task) - log, _OF_TARGET + _OF_SPEEDS)
-        self._learn(task, log + speed.log)
+            self.speeds.add(node, self._log(task) - log, self._variance(task))
+        self._learn(task, log + self.speeds.log(node))
         self.evidence += known is None
 
     def _learn(self, task: TaskId, log: float) -> None:
@@ -148,8 +186,7 @@ class Forecast:
 
     def speed(self, node: NodeId) -> float:
         """How many times as fast as the common measure."""
-        known = self.speeds.get(node)
-        return 1 if known is None else math.exp(known.log)
+        return math.exp(self.speeds.log(node))
 
     def _log(self, task: TaskId) -> float:
         known = self.tasks.get(task)
@@ -169,12 +206,18 @@ class Forecast:
         """What it should take at speed 1."""
         return max(1, round(math.exp(self._log(task))))
 
+    def _variance(self, task: TaskId) -> float:
+        """Of `_log`."""
+        if task in self.tasks:
+            return _OF_KNOWN
+        target = self._targets.get(family(task)[1])
+        return _OF_TARGET if target is None else target.variance(_OF_TARGET, 4)
+
+    def is_sure(self, task: TaskId) -> bool:
+        """Whether its duration is known well enough to say when it will be over."""
+        return self._variance(task) <= _SURE
+
     def overdue_ms(self, task: TaskId) -> int:
         """What it should not take at speed 1: the more of its 90% quantile and one and a half times what it should."""
-        if task in self.tasks:
-            variance = _OF_KNOWN
-        else:
-            target = self._targets.get(family(task)[1])
-            variance = _OF_TARGET if target is None else target.variance(_OF_TARGET, 4)
-        quantile = math.exp(self._log(task) + _Z_90 * math.sqrt(variance))
+        quantile = math.exp(self._log(task) + _Z_90 * math.sqrt(self._variance(task)))
         return max(round(quantile), self.duration_ms(task) * 3 // 2)

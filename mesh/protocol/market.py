@@ -69,6 +69,8 @@ class TaskState:
     phase: Phase = Phase.WAITING
     duration_ms: int = 0
     """What it should take at speed 1."""
+    sure: bool = False
+    """Whether that is known well enough to say when it will be over."""
     rank_ms: int = 0
     order: int = 0
     ready_at: Instant = Instant(0)
@@ -205,6 +207,8 @@ class Market:
     """A heap of running attempts: when each becomes overdue, order, id and attempt."""
     overdue: dict[TaskId, None] = field(default_factory=dict)
     """Running for much longer than they should."""
+    late: dict[NodeId, None] = field(default_factory=dict)
+    """Where something has become overdue since awards were taken back last."""
     left: int = 0
     """Tasks that are not done."""
     _width: Width | None = None
@@ -247,10 +251,11 @@ class Market:
         for state in reversed(self.tasks.values()):
             if state.phase is not Phase.DONE:
                 state.duration_ms = forecast.duration_ms(state.task.id)
+                state.sure = forecast.is_sure(state.task.id)
                 below = max((self.tasks[dependent].rank_ms for dependent in self.dependents[state.task.id]), default=0)
                 state.rank_ms = below + state.duration_ms
         for agent in self.agents.values():
-            agent.outlook = None
+            agent.runs_at(forecast.speed(agent.node))
         self.changed = True
         waiting = [state for _, _, task in self.ready if (state := self.tasks[task]).phase is Phase.READY]
         self.ready = []

@@ -1,11 +1,18 @@
 """Families of task graphs that schedules are measured on, each from a seed."""
 
-import importlib
+import json
+import os
 import random
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 from mesh.sim import Scenario, SimAgent, SimTask
 from mesh.types import TaskId
+from tests.benchmarks import apart
+
+WFCOMMONS = "wfcommons==1.6"
+RECIPES = ("blast", "bwa", "cycles", "epigenomics", "genome", "montage", "rnaseq", "seismology", "soykb", "srasearch")
 
 SIGMA = 0.3
 """Of what agents believe beforehand, on logarithms."""
@@ -34,20 +41,21 @@ def _task(dice: random.Random, task: TaskId, deps: tuple[TaskId, ...], median_ms
     return SimTask(task, deps, max(1, round(median_ms * dice.lognormvariate(0, 0.4))))
 
 
-def workflow(dice: random.Random, recipe: str, tasks: int) -> tuple[SimTask, ...]:
-    """One of WfCommons' scientific workflows, generated offline from the shapes that were measured."""
-    import numpy as np
-
-    # Its recipes know no other dice than these.
-    random.seed(dice.getrandbits(32))
-    np.random.seed(dice.getrandbits(32))  # noqa: NPY002
-    module = importlib.import_module(f"wfcommons.wfchef.recipes.{recipe}")
-    recipe_class = getattr(module, f"{recipe.capitalize()}Recipe")
-    made = recipe_class.from_num_tasks(max(tasks, recipe_class.get_min() if hasattr(recipe_class, "get_min") else 0))
-    workflow = made.build_workflow(recipe)
-    parents = {node: tuple(TaskId(parent) for parent in workflow.predecessors(node)) for node in workflow.nodes}
-    runtimes = {node: workflow.nodes[node]["task"].runtime for node in workflow.nodes}
-    return tuple(SimTask(TaskId(node), parents[node], max(1, round(1000 * runtimes[node]))) for node in workflow.nodes)
+def workflow(recipe: str, tasks: int, seed: int) -> tuple[SimTask, ...]:
+    """One of WfCommons' scientific workflows, generated offline from the shapes that were measured. What has been generated is kept: it takes seconds."""
+    home = apart.home_of(WFCOMMONS)
+    kept = home / f"{recipe}-{tasks}-{seed}.json"
+    if not kept.exists():
+        side = Path(__file__).with_name("workflow_side.py")
+        command = [apart.python_in(home), side, recipe, str(tasks), str(seed)]
+        made = subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+        fresh = kept.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(made.stdout)
+        fresh.replace(kept)
+    return tuple(
+        SimTask(TaskId(task), tuple(TaskId(dep) for dep in deps), max(1, round(1000 * seconds)))
+        for task, deps, seconds in json.loads(kept.read_bytes())
+    )
 
 
 def agents(dice: random.Random, slots: int, *, mixed: bool) -> tuple[SimAgent, ...]:

@@ -1,6 +1,6 @@
 """What the mesh itself costs: tasks that do nothing, over two agents with two slots each, all real processes in clones of their own.
 
-    python tests/benchmarks/noop.py [--tasks 2000] [--chain 200] [--runs 5] [--no-dask]
+    python -m tests.benchmarks.noop [--tasks 2000] [--chain 200] [--runs 5] [--no-dask]
 
 prints one JSON line. `tasks_per_s` and `ms_per_task` are medians of the time from the first award to the verdict, so that meeting is not in them
 (`makespan_ms` has it in). `main_cpu_ms` and `agents_cpu_ms` are what these processes took of the processors, their start and the tasks included, and can be
@@ -14,7 +14,6 @@ too short: by one millisecond on average.
 """
 
 import argparse
-import fcntl
 import json
 import os
 import platform
@@ -29,10 +28,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.benchmarks import apart
+
 AGENTS = 2
 SLOTS = 2
 PATIENCE_S = 300
-CACHE = Path(__file__).parents[2] / ".cache"
 DASK = "distributed==2026.8.0"
 TRUE = ("/bin/true",)
 CLOCK = ("/bin/date", "+%s%N")
@@ -156,19 +156,6 @@ def bare_spawn_ms() -> float:
     return (int(printed) - began) / 1e6
 
 
-def dask_python() -> Path:
-    """Dask in an environment of its own, made once."""
-    home = CACHE / f"bench-{DASK.replace('==', '-')}"
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "bench.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (home / "complete").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-            subprocess.run([home / "bin" / "python", "-m", "pip", "install", "--quiet", DASK], check=True)
-            (home / "complete").touch()
-    return home / "bin" / "python"
-
-
 def dask_run(python: Path, tasks: int, chain: int) -> dict[str, float]:
     side = Path(__file__).with_name("dask_side.py")
     before_ms = children_cpu_ms()
@@ -224,7 +211,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--no-dask", action="store_true", help="do not install and run Dask beside")
     options = parser.parse_args()
-    python = None if options.no_dask else dask_python()
+    python = None if options.no_dask else apart.python_in(apart.home_of(DASK))
     wide, chain, dask = [], [], []
     # In turns, so that a disturbance of the machine touches all.
     for _ in range(max(1, options.runs)):

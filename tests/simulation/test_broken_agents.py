@@ -23,7 +23,9 @@ def live(seed, *, agents=4, tasks=40, **faults):
 def test_one_broken_agent_among_others_makes_no_run_red(seed):
     cluster, life = live(seed, broken=1)
     assert life.verdict == "success"
-    assert set(cluster.checkers.status.values()) <= {"success"}
+    # A failure that is allowed is not doubted: it costs nobody the run.
+    others = [status for task, status in cluster.checkers.status.items() if not cluster.graph.tasks[task].allow_failure]
+    assert set(others) <= {"success"}
 
 
 @pytest.mark.parametrize("seed", SEEDS)

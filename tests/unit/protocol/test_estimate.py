@@ -114,6 +114,26 @@ def test_what_runs_show_moves_a_speed_and_one_straggler_does_not_move_it_far():
     assert forecast.speed(B) > 0.8
 
 
+@pytest.mark.parametrize(("speed", "low", "high"), [(1, 0.95, 1.05), (2, 1.25, 2)])
+def test_without_history_equal_agents_are_soon_taken_for_equal_and_others_are_told_apart(speed, low, high):
+    dice, forecast = random.Random(0), Forecast()
+    agents = [NodeId(f"a{number}") for number in range(16)]
+    for number in range(320):
+        duration_ms = 10_000 * dice.lognormvariate(0, 0.8) / speed ** (number % 2)
+        forecast.learn(TaskId(f"p{number}:build"), agents[number % 16], round(duration_ms))
+    slow, fast = ([forecast.speed(node) for node in agents[first::2]] for first in (0, 1))
+    assert low < sum(fast) / sum(slow) < high
+    assert max(slow) / min(slow) < 1.3
+
+
+def test_a_duration_is_sure_where_it_is_known_or_where_its_like_are_alike():
+    alike, unlike = learnt(*[10_000] * 20), learnt(*[1_000, 20_000] * 10)
+    new = TaskId("new:build")
+    assert (Forecast().is_sure(new), alike.is_sure(new), unlike.is_sure(new)) == (False, True, False)
+    unlike.bid(B, {new: 500})
+    assert unlike.is_sure(new)
+
+
 def test_what_is_known_is_overdue_after_half_as_long_again():
     assert bids(0, a=1).overdue_ms(TASKS[0]) == 15_000
 

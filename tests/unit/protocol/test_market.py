@@ -68,6 +68,10 @@ class Stall:
             for live in state.lives.values():
                 self.market.begins(state, live, self.now)
 
+    def knows_all(self):
+        """Everybody agrees that each task takes the same."""
+        self.knows(**dict.fromkeys(self.market.tasks, GUESS_MS))
+
     def knows(self, **durations_ms):
         """Everybody agrees on what these take."""
         self.market.forecast.bid(MAIN, durations_ms)
@@ -101,6 +105,7 @@ def test_the_longest_path_to_the_end_goes_first():
 
 def test_of_equal_ranks_the_first_in_the_graph_goes_first():
     stall = Stall("c", "a", "b")
+    stall.knows_all()
     stall.agent("a1", 2)
     assert stall.clear() == [("a1", "c"), ("a1", "a")]
     assert stall.soon() == [("a1", "b")]
@@ -108,6 +113,7 @@ def test_of_equal_ranks_the_first_in_the_graph_goes_first():
 
 def test_every_slot_that_will_be_free_soon_holds_one_task_in_advance_and_no_more():
     stall = Stall(*"abcdefgh")
+    stall.knows_all()
     stall.agent("a1", 1)
     stall.agent("a2", 2)
     assert len(stall.clear()) == 1 + 2
@@ -125,6 +131,24 @@ def test_nothing_is_given_out_in_advance_long_before_it_can_start():
     assert stall.clear() == []
     stall.wait(1)
     assert stall.clear() == [("a1", "next")]
+
+
+def test_nothing_is_given_out_in_advance_behind_a_task_of_which_nobody_knows_how_long_it_takes():
+    stall = Stall("a", "b")
+    stall.agent("a1")
+    assert stall.clear() == [("a1", "a")]
+    assert stall.soon() == []
+    stall.done("a")
+    assert stall.clear() == [("a1", "b")]
+
+
+def test_a_slot_that_is_late_for_long_will_not_be_free_soon():
+    stall = Stall("a", "b")
+    stall.knows(a=10_000, b=1_000)
+    stall.agent("a1")
+    assert stall.clear() == [("a1", "a")]
+    stall.wait(10_000 + SOON_MAX_MS + 1)
+    assert stall.clear() == []
 
 
 def test_a_task_of_a_moment_has_the_next_one_behind_it_at_once():
@@ -271,6 +295,7 @@ def test_tasks_at_one_time_share_no_memory_and_no_gpu(resources):
 
 def test_a_wide_task_takes_as_many_slots_as_it_says_and_at_most_all():
     stall = Stall(task("wide", resources=Resources(cpu=3)), "a", "b")
+    stall.knows_all()
     agent = stall.agent("a1", 2)
     assert stall.clear() == [("a1", "wide")]
     assert stall.soon() == [("a1", "a"), ("a1", "b")]
@@ -384,6 +409,7 @@ def test_an_agent_without_slots_holds_nothing_up():
 
 def test_an_agent_that_bids_other_slots_than_before_carries_the_load_it_has():
     stall = Stall(task("wide", resources=Resources(cpu=4)), *"abc")
+    stall.knows_all()
     agent = stall.agent("a1", 2)
     stall.clear()
     stall.soon()
@@ -538,6 +564,22 @@ def test_it_is_not_taken_back_while_there_is_other_work_for_the_idle_agent():
     assert stall.taken_back() == []
 
 
+@pytest.mark.parametrize(("slots", "stuck"), [(1, ["b"]), (2, [])])
+def test_what_waits_behind_an_overdue_task_is_taken_back_unless_another_slot_there_will_be_free(slots, stuck):
+    stall = Stall("late", "b", "less")
+    stall.knows(late=10_000, b=5_000, less=1_000)
+    stall.agent("a1")
+    stall.clear()
+    stall.run("late")
+    stall.wait(9_500)
+    assert stall.clear() == [("a1", "b")]
+    stall.bid(NodeId("a1"), slots)
+    stall.wait(5_000)
+    assert (stall.clear(), stall.taken_back()) == ([("a1", "less")] * (slots - 1), [])
+    stall.wait(1_000)
+    assert (stall.clear(), stall.taken_back()) == ([], stuck)
+
+
 def test_what_may_have_started_is_not_taken_back():
     stall = Stall("a")
     stall.agent("a1").runs_at(0.01)
@@ -623,6 +665,17 @@ def test_an_overdue_task_is_copied_before_less_urgent_ones_and_behind_more_urgen
     stall.bid(NodeId("a1"), 1, takes=False, reason="it is busy")
     stall.bid(NodeId("idle"), 2)
     assert stall.clear() == [("idle", "more"), ("idle", "a")]
+
+
+def test_where_every_slot_is_busy_a_copy_takes_the_next_one_in_advance_before_a_less_urgent_task_does():
+    stall = Stall("a", "b", "less")
+    stall.knows(a=10_000, b=15_900, less=1_000)
+    stall.agent("a1")
+    stall.agent("a2")
+    assert stall.clear() == [("a1", "b"), ("a2", "a")]
+    stall.run("a", "b")
+    stall.wait(15_000)
+    assert stall.clear() == [("a1", "a")]
 
 
 def test_when_one_of_two_comes_to_nothing_the_other_goes_on():
