@@ -1,6 +1,6 @@
 """Who gets what: ready tasks by rank, each to the agent that is expected to complete it first.
 
-Expected completion is when a slot is free + what the task should take there. So a task may be held for a fast agent that is busy, where that beats a slow one
+Expected completion is when a slot is free and the inputs are there + what the task should take there. So a task may be held for a fast agent that is busy, where that beats a slow one
 that is idle; what is held takes that slot in the reckoning, and the slow one gets a task of lower rank. Nothing is kept of a reckoning: the next one begins
 anew with what has happened meanwhile.
 
@@ -23,6 +23,9 @@ SOON_MIN_MS: Final = 20
 SOON_MAX_MS: Final = 1_000
 SOON_PERCENT: Final = 25
 """A slot will be free soon when so much is left of the time that its task takes, within these limits."""
+
+LEFT_PERCENT: Final = 10
+"""What runs is expected to run for so much of its time still, however long it has: estimates are not better than that."""
 
 HELD_MAX: Final = 64
 """So many tasks are held for somebody faster; the one behind them goes to whoever is idle. It bounds the work of one reckoning."""
@@ -55,9 +58,8 @@ def outlook(market: Market, agent: Agent) -> list[Slot]:
         duration_ms = market.estimate_ms(state, agent)
         needs = needs_of(market, state, agent)
         waits = slots[needs - 1] is not _IDLE
-        began_at = (
-            slots[needs - 1].free_at if waits else live.awarded_at if live.started_at is None else live.started_at
-        )
+        fetched_at = live.awarded_at + market.locality.fetch_ms(live.fetch_bytes, agent.node)
+        began_at = slots[needs - 1].free_at if waits else fetched_at if live.started_at is None else live.started_at
         slot = _behind(began_at + duration_ms, duration_ms, state)
         if waits or state.task.whole_agent:
             slot = Slot(slot.free_at, _NEVER)
@@ -75,16 +77,17 @@ def needs_of(market: Market, state: TaskState, agent: Agent) -> int:
 def _behind(ends_at: int, duration_ms: int, state: TaskState) -> Slot:
     """A slot that runs a task until then. Where that is a guess nothing is given to it in advance: it might wait for long, while others become free."""
     soon_ms = min(max(duration_ms * SOON_PERCENT // 100, SOON_MIN_MS), SOON_MAX_MS)
-    return Slot(ends_at, ends_at - soon_ms if state.sure else _NEVER, state.rank_ms - state.duration_ms)
+    soon_at = ends_at - soon_ms if state.sure else _NEVER
+    return Slot(ends_at, soon_at, state.rank_ms - state.duration_ms, duration_ms * LEFT_PERCENT // 100)
 
 
 def _late(slot: Slot, now: Instant) -> Slot:
-    """Of what is late nobody knows how late it will be: as late again is the least wrong. So what is late for long will not be free soon."""
-    if slot.free_at > now or slot is _IDLE:
+    """What runs there is never all but over: of what is late nobody knows how late it will be, and as late again is the least wrong. What is late for long will not be free soon."""
+    if slot is _IDLE or slot.free_at - now >= slot.left_ms:
         return slot
     late_ms = now - slot.free_at
     soon = late_ms <= slot.free_at - slot.soon_at
-    return slot._replace(free_at=now + late_ms + 1, soon_at=slot.soon_at if soon else _NEVER)
+    return slot._replace(free_at=now + max(late_ms, slot.left_ms) + 1, soon_at=slot.soon_at if soon else _NEVER)
 
 
 @dataclass(slots=True)
@@ -96,6 +99,10 @@ class Place:
     """It may be awarded now: to run, or in advance."""
     free_at: int
     ends_at: int
+
+    def order(self) -> tuple[int, int, NodeId]:
+        """The least is the best one."""
+        return self.ends_at, self.agent.load, self.agent.node
 
 
 class Reckoning:
@@ -139,14 +146,11 @@ class Reckoning:
 
     def place(self, state: TaskState, *, may_wait: bool = True) -> Place | None:
         """Where it should go: to somebody who can take it now, or somewhere where it is worth waiting, if it may wait; None where nobody can do it at all."""
-        best: Place | None = None
-        best_now: Place | None = None
-        for place in self._places(state):
-            key = (place.ends_at, place.agent.load, place.agent.node)
-            if best is None or key < (best.ends_at, best.agent.load, best.agent.node):
-                best = place
-            if place.ready and (best_now is None or key < (best_now.ends_at, best_now.agent.load, best_now.agent.node)):
-                best_now = place
+        places = list(self._places(state))
+        best = min(places, key=Place.order, default=None)
+        ready = [place for place in places if place.ready]
+        # Whoever can begin at once comes before a slot that will be free soon: that is a guess.
+        best_now = min([place for place in ready if place.free_at <= self.now] or ready, key=Place.order, default=None)
         if best is None or best_now is None:
             return best
         if not may_wait:
@@ -168,6 +172,9 @@ class Reckoning:
         for agent in self.bidders if task.id in self.market.cached else ():
             if task.id in agent.cached and self._may(state, agent):
                 yield self._at(state, agent)
+        for node in self.market.locality.holders(task):
+            if node in self.slots and self._may(state, self.market.agents[node]):
+                yield self._at(state, self.market.agents[node])
 
     def _may(self, state: TaskState, agent: Agent) -> bool:
         if agent.node in state.lives or (state.lives and agent.shares_main):
@@ -197,7 +204,8 @@ class Reckoning:
         free_at = max(slots[needs - 1].free_at, self.now)
         fits = all(slot.soon_at <= self.now and slot.then_ms <= state.rank_ms for slot in slots[:needs])
         ready = fits and self.market.has_room(state.task, agent)
-        return Place(agent, ready, free_at, free_at + self.market.estimate_ms(state, agent))
+        begins_at = max(free_at, self.now + self.market.fetch_ms(state, agent))
+        return Place(agent, ready, free_at, begins_at + self.market.estimate_ms(state, agent))
 
     def take(self, state: TaskState, place: Place) -> None:
         """Its slots are taken in the reckoning, whether it is awarded or held."""
@@ -257,6 +265,8 @@ def _clear_among(market: Market, bidders: list[Agent], now: Instant) -> list[tup
             index += 1
         elif (place := reckoning.place(state, may_wait=held < HELD_MAX)) is None:
             if any(market.may_come_to(state, agent, now) for agent in bidders):
+                if not reckoning.slots:
+                    break  # all are still comparing: what waits here waits for them, and is not looked at one by one
                 index += 1
             else:
                 heapq.heappush(market.for_main, market.ready.pop(index))
@@ -388,7 +398,8 @@ def _gains(market: Market, state: TaskState, taker: Agent, done_there: int, now:
     """Whether the idle `taker` would have it done clearly earlier than where it waits."""
     if state.taken_back >= TAKE_BACKS_MAX or not market.able(state, taker) or not market.in_reach(state, taker):
         return False
-    return now + market.estimate_ms(state, taker) + TAKE_BACK_MIN_MS <= done_there
+    takes_ms = market.fetch_ms(state, taker) + market.estimate_ms(state, taker)
+    return now + takes_ms + TAKE_BACK_MIN_MS <= done_there
 
 
 def _in_advance(market: Market, agent: Agent, now: Instant) -> Iterator[tuple[TaskState, Live, int]]:

@@ -22,6 +22,7 @@ from mesh.graph import Graph, Task
 from mesh.ledger.completion import Completion
 from mesh.protocol.estimate import Forecast
 from mesh.protocol.facts import whole
+from mesh.protocol.locality import Locality
 from mesh.protocol.width import Width
 from mesh.types import Epoch, Instant, NodeId, TaskId, after
 from mesh.wire.messages import Bid, Hello, Record
@@ -54,6 +55,8 @@ class Live:
     attempt: int
     awarded_at: Instant
     started_at: Instant | None = None
+    fetch_bytes: int = 0
+    """What its agent lacked of its inputs, if it could run as soon as it had them."""
     withdrawing: bool = False
     """It is asked back, unless it has started."""
 
@@ -137,6 +140,8 @@ class Slot(NamedTuple):
     soon_at: int
     then_ms: int = 0
     """The rank of the most urgent task that may become ready with the end of what runs there: the slot is best left to that."""
+    left_ms: int = 0
+    """How long that will run still, at least."""
 
 
 @dataclass(slots=True)
@@ -201,6 +206,7 @@ class Market:
     cached: dict[TaskId, None] = field(default_factory=dict)
     """What at least one bidder has the result of."""
     forecast: Forecast = field(default_factory=Forecast)
+    locality: Locality = field(default_factory=Locality)
     ranks_due: int = 0
     """With so much evidence ranks are worth being made anew."""
     watch: list[tuple[Instant, int, TaskId, int]] = field(default_factory=list)
@@ -289,6 +295,12 @@ class Market:
             return 0
         return max(1, round(state.duration_ms / agent.speed))
 
+    def fetch_ms(self, state: TaskState, agent: Agent) -> int:
+        """How long what it lacks of its inputs should take to arrive there. In the main job's workspace everything is there, or will be without it."""
+        if agent.shares_main or state.task.id in agent.cached:
+            return 0
+        return self.locality.fetch_ms(self.locality.missing_bytes(state.task, agent.node), agent.node)
+
     def bid(self, agent: Agent, bid: Bid) -> None:
         """A standing bid, or an amendment of one."""
         # What it says of each task goes into the forecast, and is not kept once more for every agent.
@@ -310,6 +322,8 @@ class Market:
         self.release(state)
         state.phase = Phase.DONE
         state.record = record
+        if record.outputs is not None:
+            self.locality.made(state.task.id, record.outputs.size, record.holders)
         self.left -= 1
         if self._width is not None:
             self._width.done(state.task.id)
@@ -342,7 +356,9 @@ class Market:
         state.copies += bool(state.lives)
         if state.phase is Phase.READY:
             state.phase = Phase.AWARDED
-        state.lives[agent.node] = Live(agent.node, state.attempt, now)
+        at_once = agent.load + self.cpu(state.task, agent) <= agent.slots and not agent.shares_main
+        lacks = self.locality.missing_bytes(state.task, agent.node) if at_once else 0
+        state.lives[agent.node] = Live(agent.node, state.attempt, now, fetch_bytes=lacks)
         agent.jobs[state.task.id] = agent.outlook = None
         agent.load += self.cpu(state.task, agent)
         if state.task.mutex:
@@ -352,6 +368,9 @@ class Market:
         """Its process runs: it is looked at again when it should be done by far."""
         live.started_at = now
         live.withdrawing = False
+        if live.fetch_bytes:
+            self.locality.fetched(live.node, live.fetch_bytes, now - live.awarded_at)
+        self.locality.brought(state.task, live.node)
         state.phase = Phase.RUNNING
         self.agents[live.node].outlook = None
         if state.may_be_copied:
@@ -391,6 +410,7 @@ class Market:
                 self._width.again(state.task.id)
             state.record = None
             state.settled = False
+            self.locality.gone(state.task.id)
             self._block_dependents(state.task.id)
         # While it ran, outputs that it needs may have been lost.
         state.waits_for |= {dep: None for dep in state.task.deps if self.tasks[dep].phase is not Phase.DONE}
@@ -456,6 +476,7 @@ class Market:
     def leave(self, node: NodeId) -> list[TaskState]:
         """A bidder is gone; returns what it had."""
         agent = self.agents.pop(node, None)
+        self.locality.left(node)
         self.changed = True
         return [] if agent is None else [self.tasks[task] for task in agent.jobs]
 

@@ -95,7 +95,7 @@ def critical_path(scenario: Scenario) -> int:
 
 
 def detected(scenario: Scenario) -> int:
-    """Critical-path scheduling with true durations by somebody who finds every straggler when it has taken half as long again as it should, and begins it anew.
+    """Critical-path scheduling by somebody who finds every straggler at the moment when it has taken half as long again as it should, and begins it anew.
 
     So a straggler takes two and a half times as long. Nobody who cannot tell it from other tasks before, and who does not run tasks twice from the beginning, is much better.
     """
@@ -103,8 +103,7 @@ def detected(scenario: Scenario) -> int:
         task if task.actual_ms is None else replace(task, actual_ms=min(task.actual_ms, task.duration_ms * 5 // 2))
         for task in scenario.tasks
     )
-    rank = ranks(scenario, {task.id: float(task.duration_ms) for task in tasks})
-    return greedy(replace(scenario, tasks=tasks), lambda task: -rank[task.id])
+    return critical_path(replace(scenario, tasks=tasks))
 
 
 def heft(scenario: Scenario) -> int:

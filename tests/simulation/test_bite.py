@@ -104,7 +104,9 @@ def test_the_tasks_of_a_lost_agent_that_nobody_takes_up_are_noticed(monkeypatch)
 def test_a_loss_that_is_never_found_out_is_noticed(monkeypatch):
     monkeypatch.setattr(membership, "LINK_GRACE_MS", 10**9)
     problem = found(range(10))
-    assert "never ended" in problem or "the run ended with None" in problem  # who waits for the lost one, or the run that does
+    assert (
+        "never ended" in problem or "the run ended with None" in problem
+    )  # who waits for the lost one, or the run that does
 
 
 def test_an_award_before_the_records_it_needs_is_noticed(monkeypatch):

@@ -234,6 +234,18 @@ def test_a_little_faster_is_no_reason_to_wait():
     assert sorted(stall.clear()) == [("fast", "one"), ("slow", "two")]
 
 
+def test_what_should_be_over_by_now_is_not_expected_to_be_over_at_once():
+    stall = Stall("one", "two")
+    stall.knows(one=10_000, two=10_000)
+    stall.agent("fast")
+    assert stall.clear() == [("fast", "one")]
+    stall.agent("slow")
+    stall.market.agents[NodeId("slow")].runs_at(0.85)
+    stall.wait(9_999)
+    # Done by 20,000 where it waited, if that were true; and by 21,764 on the slow one.
+    assert stall.clear() == [("slow", "two")]
+
+
 def test_nobody_waits_for_an_agent_that_errs_as_much_as_the_others():
     """With equal speeds, waiting for the lowest of many noisy bids would leave agents idle."""
     tasks = [f"t{number}" for number in range(8)]

@@ -1,5 +1,7 @@
 """Agents that can no longer help are told so; who may still be needed stays."""
 
+import math
+
 import pytest
 
 from mesh.graph.task import Resources
@@ -93,7 +95,8 @@ def test_the_slowest_go_also_where_they_have_the_work():
     run = main_with("slow", tasks=CHAIN)
     run.started("slow", "a")
     run.agent("fast")
-    run.node.leader.market.agents[key_of("fast").node_id].runs_at(2)
+    run.node.leader.market.forecast.speeds.add(key_of("fast").node_id, math.log(2), 0.001)
+    run.node.leader.market.rank()
     run.wait(3_000)
     assert gone(run) == []
     run.finish("slow", "a")
