@@ -125,10 +125,7 @@ class Reckoning:
         for agent in bidders:
             if agent.bid is None or not agent.bid.open:
                 continue
-            slots = outlook(market, agent)
-            if any(now >= slot.free_at >= 0 for slot in slots):
-                slots = sorted(_late(slot, now) for slot in slots)
-            self.slots[agent.node] = slots
+            slots = self.slots[agent.node] = sorted(_late(slot, now) for slot in outlook(market, agent))
             for slot in slots:
                 if slot.soon_at <= now:
                     self._count(slot, 1)
@@ -209,8 +206,7 @@ class Reckoning:
 
     def take(self, state: TaskState, place: Place) -> None:
         """Its slots are taken in the reckoning, whether it is awarded or held."""
-        # A new list: the old one may be the agent's own outlook.
-        slots = self.slots[place.agent.node] = [*self.slots[place.agent.node]]
+        slots = self.slots[place.agent.node]
         needs = needs_of(self.market, state, place.agent)
         slot = _behind(place.ends_at, place.ends_at - place.free_at, state)
         if not place.ready or place.free_at > self.now or state.task.whole_agent:
