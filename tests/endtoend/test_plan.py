@@ -11,9 +11,10 @@ from tests.endtoend.workspaces import toml
 from tests.nx_workspace import make_workspace
 from tests.turbo_workspace import make_workspace as make_turbo_workspace
 
+# Long enough that what a busy machine adds to each start is a small part.
 WIDE = toml(
-    **{f"w{number}": f'command = "sleep {0.3 + 0.1 * (number % 4)}"\ncache = false' for number in range(16)},
-    last=f'command = "sleep 0.8"\ncache = false\ndeps = [{", ".join(f"{chr(34)}w{n}{chr(34)}" for n in range(0, 16, 4))}]',
+    **{f"w{number}": f'command = "sleep {1 + 0.3 * (number % 4):g}"\ncache = false' for number in range(16)},
+    last=f'command = "sleep 2"\ncache = false\ndeps = [{", ".join(f"{chr(34)}w{n}{chr(34)}" for n in range(0, 16, 4))}]',
 )
 ALL = [*(f"w{number}" for number in range(16)), "last"]
 
