@@ -322,9 +322,16 @@ def _overdue(market: Market, now: Instant) -> list[tuple[int, int, TaskId]]:
         elif not market.agents[live.node].shares_main:
             market.overdue[task] = market.late[live.node] = None
     found = [market.tasks[task] for task in market.overdue]
-    may = [state for state in found if len(state.lives) == 1 and state.copies < COPIES_MAX]
+    may = [
+        state for state in found if len(state.lives) == 1 and state.copies < COPIES_MAX and _has_inputs(market, state)
+    ]
     known = market.forecast.tasks
     return sorted((-state.rank_ms if state.task.id in known else 0, state.order, state.task.id) for state in may)
+
+
+def _has_inputs(market: Market, state: TaskState) -> bool:
+    """Whether what a running task was started with is still to be had: outputs may have been lost since."""
+    return all(market.tasks[dep].phase is Phase.DONE for dep in state.task.deps)
 
 
 def _clear_main(market: Market, now: Instant, *, bound_only: bool) -> list[tuple[TaskState, Live]]:

@@ -22,6 +22,8 @@ PAST = {
     "what_goes_back_waits_for_what_is_made_again": (7740,),
     # Between a new link and the hello over it, a task was awarded without the records that had been lost with the old link.
     "records_are_told_anew_before_the_first_award": (7891,),
+    # Outputs were lost while a dependent ran, which was overdue meanwhile: its copy was started before they had been made again.
+    "a_copy_waits_for_what_is_made_again": (1880,),
 }
 FRESH = 300
 

@@ -655,6 +655,22 @@ def test_a_task_is_not_copied_into_the_workspace_that_it_may_be_writing_in():
     assert stall.clear() == []
 
 
+def test_a_copy_waits_until_what_it_needs_has_been_made_again():
+    stall = Stall("before", task("a", "before"))
+    stall.knows(before=1_000, a=10_000)
+    stall.agent("a1")
+    stall.clear()
+    stall.done("before")
+    stall.clear()
+    stall.run("a")
+    stall.wait(15_000)
+    stall.market.requeue(stall.market.tasks[TaskId("before")], stall.now)
+    stall.agent("idle", 2)
+    assert stall.clear() == [("idle", "before")]
+    stall.done("before")
+    assert stall.clear() == [("idle", "a")]
+
+
 def test_there_are_never_three_of_one_task_and_not_for_ever_a_second_one():
     stall = straggling()
     stall.agent("third")
