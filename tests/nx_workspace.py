@@ -16,7 +16,7 @@ CACHE = Path(__file__).parents[1] / ".cache"
 _TOOL = """
 // nx takes a task for over when its process has ended, and on a busy machine loses what was written just before (3 of 130 runs of nx alone):
 // none of these ends at once.
-const end = (code) => setTimeout(() => process.exit(code), 50);
+const end = (code) => setTimeout(() => process.exit(code), 250);
 const fs = require('fs'), path = require('path');
 const [what, name] = process.argv.slice(2);
 const home = path.join(__dirname, '..', 'packages', name);
@@ -55,7 +55,7 @@ const tasks = {
   },
 };
 tasks[what]();
-setTimeout(() => {}, 50);
+setTimeout(() => {}, 250);
 """
 
 _NX_JSON = {
