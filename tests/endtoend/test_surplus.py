@@ -110,6 +110,7 @@ def test_agents_leave_while_the_one_nx_command_still_waits_and_of_a_script_they_
         main.happens("agent-joined", 3)
         main.happens("task-started")
         if script:
+            # Nothing happens, and that is the point: who may leave is gone within half of this (the other case waits for it).
             time.sleep(12)
         else:
             until("an agent to leave", lambda: any(agent.process.poll() == 0 for agent in agents))
