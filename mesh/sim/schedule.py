@@ -18,7 +18,7 @@ from mesh.protocol import news
 from mesh.protocol.membership import SILENCE_MAX_MS
 from mesh.protocol.node import Config, Node
 from mesh.sim.scenario import Scenario, SimAgent
-from mesh.sim.shell import Machine, Shell, blob_of
+from mesh.sim.shell import Machine, Shell, Undisturbed, blob_of
 from mesh.types import Blob, NodeId, TaskId, UnixMs
 from mesh.wire.messages import Message, Role
 
@@ -66,7 +66,7 @@ def simulate(scenario: Scenario, *, keep_agents: bool = False) -> Schedule:
     return _Ideal(scenario, keep_agents=keep_agents).run()
 
 
-class _Ideal:
+class _Ideal(Undisturbed):
     """A world in which nothing goes wrong."""
 
     def __init__(self, scenario: Scenario, *, keep_agents: bool) -> None:
@@ -120,15 +120,6 @@ class _Ideal:
     def send(self, one: NodeId, other: NodeId, message: Message) -> None:
         if other in self.shell.machines[one].links:
             self.shell.at(self.shell.now, lambda: self.shell.happen(other, ev.Received(one, message)))
-
-    def not_there(self, one: NodeId, other: NodeId) -> None:
-        pass
-
-    def disconnect(self, one: NodeId, other: NodeId, reason: str) -> None:
-        raise AssertionError(f"{one} cut {other} off: {reason}")
-
-    def fetch_graph(self, at: NodeId, effect: fx.FetchGraph) -> None:
-        self.shell.happen(at, ev.GraphFetched(effect.blob, self.graph_bytes))
 
     def check(self, at: NodeId, effect: fx.Check) -> None:
         agent = self.agents.get(at)

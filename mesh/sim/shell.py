@@ -80,6 +80,24 @@ class World(Protocol):
         """A node is done."""
 
 
+class Undisturbed:
+    """What a world is made of in which every link holds: a base for those without faults."""
+
+    shell: "Shell"
+    graph_bytes: bytes
+
+    def not_there(self, one: NodeId, other: NodeId) -> None:
+        """Nobody is dialled in vain for longer than it takes to come."""
+
+    def disconnect(self, one: NodeId, other: NodeId, reason: str) -> None:
+        """Nobody has a reason to."""
+        raise AssertionError(f"{one} cut {other} off: {reason}")
+
+    def fetch_graph(self, at: NodeId, effect: fx.FetchGraph) -> None:
+        """It is there at once."""
+        self.shell.happen(at, ev.GraphFetched(effect.blob, self.graph_bytes))
+
+
 class Shell:
     """Simulated time, and the machines in it."""
 

@@ -34,7 +34,7 @@ from mesh.protocol import news
 from mesh.protocol.node import Config, Node
 from mesh.report.summary import Summary
 from mesh.sim import SimTask
-from mesh.sim.shell import Machine, Shell, blob_of
+from mesh.sim.shell import Machine, Shell, Undisturbed, blob_of
 from mesh.store.ledger_dir import LedgerDirectory
 from mesh.types import Blob, Instant, NodeId, TaskId, UnixMs
 from mesh.wire import codec
@@ -138,7 +138,7 @@ def config_of(name: str) -> Config:
     )
 
 
-class Rehearsal:
+class Rehearsal(Undisturbed):
     """A run in simulated time in which nothing goes wrong, and the diaries of the main job and of the first agent."""
 
     def __init__(self, tasks: tuple[SimTask, ...], agents: int, place: Path, *, known: bool) -> None:
@@ -195,15 +195,6 @@ class Rehearsal:
 
         if other in self.shell.machines[one].links:
             self.shell.at(self.shell.now, arrive)
-
-    def not_there(self, one: NodeId, other: NodeId) -> None:
-        pass
-
-    def disconnect(self, one: NodeId, other: NodeId, reason: str) -> None:
-        raise AssertionError(f"{one} cut {other} off: {reason}")
-
-    def fetch_graph(self, at: NodeId, effect: fx.FetchGraph) -> None:
-        self.shell.happen(at, ev.GraphFetched(effect.blob, self.graph_bytes))
 
     def check(self, at: NodeId, effect: fx.Check) -> None:
         estimates: dict[TaskId, int] = {}
