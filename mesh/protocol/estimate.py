@@ -13,8 +13,9 @@ A task that nobody knows is taken to be like others of its target, and of its pr
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import median
 from typing import Final
 
@@ -45,6 +46,7 @@ _PRIOR_AGENTS: Final = 2
 """Agents that `_OF_SPEEDS` counts for, beside what this run's agents differ by."""
 
 
+@lru_cache(maxsize=1 << 17)
 def family(task: TaskId) -> tuple[str, str]:
     """The project and the target in a task's id, without its shard (`test/3`), its configuration and its part (`e2e-ci--src/a.spec.ts`).
 
@@ -216,6 +218,20 @@ class Forecast:
     def is_sure(self, task: TaskId) -> bool:
         """Whether its duration is known well enough to say when it will be over."""
         return self._variance(task) <= _SURE
+
+    def expectations(self) -> Callable[[TaskId], tuple[int, bool]]:
+        """`duration_ms` and `is_sure` for many tasks, as of now: where nothing is known of a task itself they are those of its family, reckoned once."""
+        of_family: dict[tuple[str, str], tuple[int, bool]] = {}
+
+        def expect(task: TaskId) -> tuple[int, bool]:
+            if task in self.tasks:
+                return self.duration_ms(task), self.is_sure(task)
+            kind = family(task)
+            if kind not in of_family:
+                of_family[kind] = self.duration_ms(task), self.is_sure(task)
+            return of_family[kind]
+
+        return expect
 
     def overdue_ms(self, task: TaskId) -> int:
         """What it should not take at speed 1: the more of its 90% quantile and one and a half times what it should."""

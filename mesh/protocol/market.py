@@ -254,12 +254,12 @@ class Market:
         """Reckon anew what every open task should take, and how far it is from the end of the graph."""
         forecast = self.forecast
         self.ranks_due = forecast.evidence + max(1, forecast.evidence // 4)
+        expect = forecast.expectations()
         for state in reversed(self.tasks.values()):
             if state.phase is not Phase.DONE:
-                state.duration_ms = forecast.duration_ms(state.task.id)
-                state.sure = forecast.is_sure(state.task.id)
-                below = max((self.tasks[dependent].rank_ms for dependent in self.dependents[state.task.id]), default=0)
-                state.rank_ms = below + state.duration_ms
+                state.duration_ms, state.sure = expect(state.task.id)
+                below = [self.tasks[dependent].rank_ms for dependent in self.dependents[state.task.id]]
+                state.rank_ms = state.duration_ms + max(below, default=0)
         for agent in self.agents.values():
             agent.runs_at(forecast.speed(agent.node))
         self.changed = True
