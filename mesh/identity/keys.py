@@ -6,6 +6,7 @@ knows who is said to have signed. The seed comes from outside, for there are no 
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -45,10 +46,16 @@ def node_id(text: str) -> NodeId:
     return NodeId(text)
 
 
+@lru_cache(maxsize=1_024)
+def _public(signer: NodeId) -> Ed25519PublicKey:
+    """One node signs many things."""
+    return Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer))
+
+
 def verify(signer: NodeId, data: bytes, signature: bytes) -> bool:
     """Whether `signer` has signed `data`. `signer` is a well-formed name (see `node_id`)."""
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer)).verify(signature, data)
+        _public(signer).verify(signature, data)
     except InvalidSignature:
         return False
     return True

@@ -75,9 +75,11 @@ def needs_of(market: Market, state: TaskState, agent: Agent) -> int:
 
 
 def _behind(ends_at: int, duration_ms: int, state: TaskState) -> Slot:
-    """A slot that runs a task until then. Where that is a guess nothing is given to it in advance: it might wait for long, while others become free."""
+    """A slot that runs a task until then. Where that is a guess nothing is given to it in advance: it might wait for long, while others become free.
+    What takes no longer than a message or two may be off by a lot, and nothing behind it waits for long.
+    """
     soon_ms = min(max(duration_ms * SOON_PERCENT // 100, SOON_MIN_MS), SOON_MAX_MS)
-    soon_at = ends_at - soon_ms if state.sure else _NEVER
+    soon_at = ends_at - soon_ms if state.sure or duration_ms <= SOON_MIN_MS else _NEVER
     return Slot(ends_at, soon_at, state.rank_ms - state.duration_ms, duration_ms * LEFT_PERCENT // 100)
 
 

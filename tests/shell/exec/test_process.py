@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -350,3 +351,18 @@ def test_no_descriptor_is_left_open(runs: Runs) -> None:
     runs("no-such-command")
     runs.shell("sleep 60", timeout_ms=50)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_command_inherits_its_three_streams_and_nothing_else(tmp_path: Path) -> None:
+    """Not even what this process was started with: who holds a pipe open keeps somebody waiting."""
+    script = (
+        "import trio; from pathlib import Path; from mesh.exec.process import Spec, run\n"
+        "log = bytearray(); spec = Spec(('/bin/ls', '/proc/self/fd'), Path('/'), {})\n"
+        "mine = open('/dev/null'); trio.run(run, spec, log.extend); print(log.decode())"
+    )
+    with (tmp_path / "held").open("wb") as held:
+        ran = subprocess.run(
+            [sys.executable, "-c", script], pass_fds=(held.fileno(),), capture_output=True, check=True, text=True
+        )
+    # The fourth is that of `ls` itself, which lists them.
+    assert ran.stdout.split() == ["0", "1", "2", "3"]

@@ -4,7 +4,15 @@ import pytest
 
 from mesh.graph.task import Resources
 from mesh.protocol import clearing
-from mesh.protocol.clearing import COPIES_MAX, HELD_MAX, SETTLE_MS, SOON_MAX_MS, TAKE_BACK_MIN_MS, TAKE_BACKS_MAX
+from mesh.protocol.clearing import (
+    COPIES_MAX,
+    HELD_MAX,
+    SETTLE_MS,
+    SOON_MAX_MS,
+    SOON_MIN_MS,
+    TAKE_BACK_MIN_MS,
+    TAKE_BACKS_MAX,
+)
 from mesh.protocol.estimate import GUESS_MS
 from mesh.protocol.market import DECIDE_MAX_MS, GIVE_UP_MS, Agent, Market, Phase
 from mesh.types import Instant, NodeId, TaskId
@@ -140,6 +148,17 @@ def test_nothing_is_given_out_in_advance_behind_a_task_of_which_nobody_knows_how
     assert stall.soon() == []
     stall.done("a")
     assert stall.clear() == [("a1", "b")]
+
+
+def test_behind_a_task_of_a_moment_the_next_one_is_given_out_however_little_is_known_of_its_length():
+    stall = Stall("t/1", "t/2")
+    for number, took_ms in enumerate((1, 100) * 5):
+        stall.market.learn(TaskId(f"t/{number + 3}"), MAIN, took_ms)
+    stall.market.rank()
+    first = stall.market.tasks[TaskId("t/1")]
+    assert (first.duration_ms < SOON_MIN_MS, first.sure) == (True, False)
+    stall.agent("a1")
+    assert stall.clear() == [("a1", "t/1"), ("a1", "t/2")]
 
 
 def test_a_slot_that_is_late_for_long_will_not_be_free_soon():
