@@ -115,10 +115,12 @@ def write_json(file: str, *told: object) -> None:
 
 
 def slots_of(slots: int) -> int:
-    """How many tasks at a time: as told, else one for each processor this process may use."""
+    """How many tasks at a time: as told, else one for each processor that we may keep busy."""
     if slots < 0:
         raise UsageError(f"--slots {slots}: at least 1 was expected")
-    return slots or len(os.sched_getaffinity(0))
+    from mesh.exec.machine import processors
+
+    return slots or processors()
 
 
 def split_list(values: Sequence[str]) -> tuple[str, ...]:

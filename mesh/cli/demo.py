@@ -38,6 +38,7 @@ def _show(place: "Path", agents: int) -> int:
 
     from mesh.cli.running import lead
     from mesh.errors import Exit
+    from mesh.exec.machine import processors
     from mesh.ledger.verify import verify
     from mesh.node.settings import Request, Settings
     from mesh.store.ledger_dir import read_directory
@@ -53,7 +54,7 @@ def _show(place: "Path", agents: int) -> int:
         run_id="demo",
         secret=None,
         name="main",
-        slots=1 if agents else len(os.sched_getaffinity(0)),
+        slots=1 if agents else processors(),
         workspace=main,
         data_dir=place / "data",
         environ=dict(os.environ),

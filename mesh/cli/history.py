@@ -17,7 +17,8 @@ def show(
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
     """Print what each task of this workspace will probably take on this machine, the longest first."""
-    from mesh.store.history import machine_class, workspace_id
+    from mesh.exec.machine import machine_class
+    from mesh.store.history import workspace_id
     from mesh.wire import canonical
 
     name, machine = workspace_id(Path.cwd()), machine_class()

@@ -98,17 +98,18 @@ def _tell(found: "Preview", agents: int, slots: int, json: str, plot: str) -> in
 def _known(graph: "Graph") -> "Mapping[TaskId, Estimate]":
     from pathlib import Path
 
-    from mesh.store.history import History, machine_class, seed_from_nx, workspace_id
+    from mesh.exec.machine import machine_class
+    from mesh.store.history import History, seed_from_nx, workspace_id
     from mesh.store.history.database import FILE_NAME
     from mesh.store.home import home
 
-    name = workspace_id(Path.cwd())
+    name, machine = workspace_id(Path.cwd()), machine_class()
     with History(home() / FILE_NAME) as history:
-        found = history.estimates(name, graph.tasks, machine_class())
+        found = history.estimates(name, graph.tasks, machine)
         if not found and any(task.tool == "nx" for task in graph.tasks.values()):
-            seeds, _ = seed_from_nx(Path.cwd())
+            seeds, _ = seed_from_nx(Path.cwd(), machine)
             history.record(seeds)
-            found = history.estimates(name, graph.tasks, machine_class())
+            found = history.estimates(name, graph.tasks, machine)
         if history.notice:
             print(f"dte: {history.notice}", file=sys.stderr)
     return found

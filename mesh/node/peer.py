@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, assert_never, get_args
 
-import psutil
 import trio
 
 from mesh.adapters.native.drift import drift
@@ -21,6 +20,7 @@ from mesh.cache.port import TURBO
 from mesh.errors import MeshError, RemoteError, StorageError, UsageError
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 from mesh.exec.ending import end_everything
+from mesh.exec.machine import memory_bytes
 from mesh.exec.packages import package_facts
 from mesh.exec.workspace import facts
 from mesh.graph import Graph, Task
@@ -545,7 +545,7 @@ def _facts(settings: Settings) -> dict[str, str]:
     found = facts(settings.workspace) | package_facts(settings.workspace, settings.environ)
     told = {name: value for name, value in found.items() if name not in settings.may_differ}
     gpu = len([*Path("/dev").glob("nvidia[0-9]*")]) if settings.gpu is None else settings.gpu
-    return {**told, "memory_bytes": str(psutil.virtual_memory().total), "gpu": str(gpu)}
+    return {**told, "memory_bytes": str(memory_bytes()), "gpu": str(gpu)}
 
 
 def _workspace_id(workspace: Path) -> str:

@@ -6,10 +6,11 @@ from typing import Final
 
 import trio
 
+from mesh.exec.machine import machine_class
 from mesh.graph import Graph
 from mesh.protocol.events import Execution
 from mesh.protocol.news import News, TaskEnded
-from mesh.store.history import History, Sample, machine_class, seed_from_nx, unix_now, workspace_id
+from mesh.store.history import History, Sample, seed_from_nx, unix_now, workspace_id
 from mesh.types import TaskId
 
 FILE: Final = "history.sqlite3"
@@ -36,7 +37,7 @@ class Timings:
         workspace = workspace_id(self._workspace)
         with History(self._path) as history:
             if any(task.tool == "nx" for task in graph.tasks.values()) and not history.samples(workspace):
-                seeds, _ = seed_from_nx(self._workspace)
+                seeds, _ = seed_from_nx(self._workspace, machine_class())
                 history.record(seeds)
             known = history.estimates(workspace, graph.tasks, machine_class())
             return {task: estimate.p50_ms for task, estimate in known.items()}, history.notice

@@ -10,7 +10,7 @@ A history is a convenience. Whatever is wrong with it is told in one sentence, `
 from mesh.store.history.database import History
 from mesh.store.history.estimates import Estimate
 from mesh.store.history.nx import seed_from_nx
-from mesh.store.history.place import machine_class, workspace_id
+from mesh.store.history.place import workspace_id
 from mesh.store.history.portable import decode, encode
 from mesh.store.history.samples import Sample, unix_now
 
@@ -20,7 +20,6 @@ __all__ = [
     "Sample",
     "decode",
     "encode",
-    "machine_class",
     "seed_from_nx",
     "unix_now",
     "workspace_id",

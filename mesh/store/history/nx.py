@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from mesh.errors import RemoteError
-from mesh.store.history.place import git, machine_class, remote_url, workspace_id
+from mesh.store.history.place import git, remote_url, workspace_id
 from mesh.store.history.samples import Sample, is_duration
 from mesh.types import TaskId, UnixMs
 from mesh.wire import canonical
@@ -36,13 +36,13 @@ _REMOTES: Final = tuple(
 """The addresses that nx understands, as nx does: host and path."""
 
 
-def seed_from_nx(workspace: Path, environ: Mapping[str, str] | None = None) -> tuple[list[Sample], str]:
+def seed_from_nx(workspace: Path, machine: str, environ: Mapping[str, str] | None = None) -> tuple[list[Sample], str]:
     """Samples of this workspace, and "" or what a person should know: then there are none. No history at all is nothing to know."""
     try:
         databases = _databases(workspace, os.environ if environ is None else environ)
         if not databases:
             return [], ""
-        name, machine = workspace_id(workspace), machine_class()
+        name = workspace_id(workspace)
         return [_sample(name, machine, row) for path in databases for row in _rows(path)], ""
     except (sqlite3.Error, OSError, MemoryError, ValueError) as error:
         return [], f"nx's own task history could not be read ({error}); this run begins without it"

@@ -1,10 +1,9 @@
-"""Which workspace this is, by a name that all its checkouts share, and which class of machine: what samples are kept by.
+"""Which workspace this is, by a name that all its checkouts share: what samples are kept by.
 
-Neither names a person, a host or a secret, since both travel in files.
+It names no person, host or secret, since it travels in files.
 """
 
 import os
-import platform
 import re
 import subprocess
 from pathlib import Path
@@ -20,11 +19,6 @@ _WITH_SCHEME: Final = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[^/?#]*@)?([^/?#:\[]+|\[[^/?#\]]+\])(?::\d*)?(/[^?#]*)?.*", re.IGNORECASE
 )
 _LIKE_SCP: Final = re.compile(r"(?:[^/@]+@)?([^/:@\\]{2,}):(?!//)([^?#]*).*")
-
-
-def machine_class() -> str:
-    """Operating system, architecture, and how many processors this process may use: `linux-x86_64-8`."""
-    return f"{platform.system()}-{platform.machine()}-{len(os.sched_getaffinity(0))}".lower()
 
 
 def workspace_id(workspace: Path) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mesh.cli import main
-from mesh.store.history import History, Sample, machine_class, unix_now
+from mesh.exec.machine import machine_class
+from mesh.store.history import History, Sample, unix_now
 from mesh.store.history.database import FILE_NAME
 from mesh.types import TaskId, UnixMs
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from mesh.store.history.nx import seed_from_nx
-from mesh.store.history.place import machine_class
 from mesh.store.history.samples import DURATION_MS_MAX, Sample
 from mesh.types import TaskId, UnixMs
 from tests.nx_workspace import make_workspace
+
+MACHINE = "linux-x86_64-8"
 
 TABLES = """
     CREATE TABLE task_details (hash TEXT PRIMARY KEY NOT NULL, project TEXT NOT NULL, target TEXT NOT NULL, configuration TEXT);
@@ -48,7 +49,7 @@ def local(workspace: Path, *rows: tuple[object, ...], name: str = "0123-v6.db") 
 
 
 def seed(workspace: Path, **environ: str) -> tuple[list[Sample], str]:
-    return seed_from_nx(workspace, environ)
+    return seed_from_nx(workspace, MACHINE, environ)
 
 
 def tasks(workspace: Path, **environ: str) -> list[str]:
@@ -59,11 +60,10 @@ def tasks(workspace: Path, **environ: str) -> list[str]:
 
 def test_a_row_becomes_a_sample(workspace: Path) -> None:
     local(workspace, ("p1", "build", None, "success", 1_000, 4_500), ("p1", "build", "prod", "failure", 5_000, 5_100))
-    machine = machine_class()
     assert seed(workspace) == (
         [
-            Sample("shop", TaskId("p1:build:prod"), machine, 100, UnixMs(5_100), "failure"),
-            Sample("shop", TaskId("p1:build"), machine, 3_500, UnixMs(4_500), "success"),
+            Sample("shop", TaskId("p1:build:prod"), MACHINE, 100, UnixMs(5_100), "failure"),
+            Sample("shop", TaskId("p1:build"), MACHINE, 3_500, UnixMs(4_500), "success"),
         ],
         "",
     )

@@ -1,13 +1,12 @@
 """Which workspace this is, by a name that all its checkouts share and that gives nothing away."""
 
 import os
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from mesh.store.history.place import machine_class, workspace_id
+from mesh.store.history.place import workspace_id
 
 
 def git(where: Path, *arguments: str) -> str:
@@ -115,8 +114,3 @@ def test_the_variables_of_a_git_hook_do_not_point_elsewhere(tmp_path: Path, monk
     here = repository(tmp_path / "here", origin="https://h/here")
     monkeypatch.setenv("GIT_DIR", str(repository(tmp_path / "there", origin="https://h/there") / ".git"))
     assert workspace_id(here) == "h/here"
-
-
-def test_a_class_of_machine_is_its_system_architecture_and_processors() -> None:
-    assert re.fullmatch(r"[a-z]+-[a-z0-9_]+-\d+", machine_class())
-    assert os.uname().nodename.lower() not in machine_class().split("-")
