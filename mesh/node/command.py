@@ -170,7 +170,7 @@ class Command:
             peer.tools.bind(graph.tasks, MainTurboRunner(session, peer.settings.workspace))
             leader = peer.shell.node.leader
             assert leader is not None
-            outlet = TurboOutlet(session, lambda: any(brake.pulled for brake in leader.brakes))
+            outlet = TurboOutlet(session, lambda: bool(leader.brakes.pulled()))
             await peer.plan(graph, outlet, last=last)
             env = turbo_environment.main_environment(environ, session.url, loopback.token)
             async with trio.open_nursery() as nursery:

@@ -7,9 +7,10 @@ message for each pair of an agent and a task.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from mesh.protocol import parts
 from mesh.protocol.effects import Effect, Send
 from mesh.types import Epoch, NodeId, TaskId
-from mesh.wire.messages import Record, Records
+from mesh.wire.messages import Record
 
 Deps = Callable[[TaskId], Iterable[TaskId]]
 
@@ -76,4 +77,4 @@ class Bulletin:
             return []
         records = tuple(self.latest[task] for task in due if task in self.latest)
         due.clear()
-        return [Send(agent, Records(epoch, records))] if records else []
+        return [Send(agent, message) for message in parts.of_records(epoch, records)]

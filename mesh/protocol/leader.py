@@ -15,7 +15,7 @@ from mesh.graph import Graph
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.protocol import clearing, news
-from mesh.protocol.brake import Brake
+from mesh.protocol.brake import Brake, Brakes
 from mesh.protocol.bulletin import Bulletin
 from mesh.protocol.doubts import Doubt, Doubts
 from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
@@ -60,7 +60,7 @@ class Leader:
     workspace: str
     market: Market
     recorder: Recorder
-    brakes: list[Brake] = field(default_factory=list)
+    brakes: Brakes = field(default_factory=Brakes)
     doubts: Doubts = field(default_factory=Doubts)
     stalls: Stalls = field(default_factory=Stalls)
     surplus: Surplus = field(default_factory=Surplus)
@@ -85,6 +85,7 @@ class Leader:
         self.graphs.append(blob)
         fresh = [task for task in graph.tasks if task not in self.market.tasks]
         ready = self.market.add(graph, len(self.graphs), now)
+        self.brakes.open_again(fresh)
         self.recorder.graph(blob, len(fresh), now)
         listed = tuple((task, graph.tasks[task].deps) for task in fresh)
         effects: list[Effect] = [Tell(news.GraphAdded(blob.digest, listed))]
@@ -170,11 +171,11 @@ class Leader:
             return []
         effects: list[Effect] = []
         before = agent.bid
+        new = {task: why for task, why in bid.cannot.items() if task not in agent.cannot}
         self.market.bid(agent, bid)
-        if before is None or (before.open, before.graphs, before.cannot) != (bid.open, bid.graphs, bid.cannot):
+        if new or before is None or before.open != bid.open or before.graphs < bid.graphs:
             self.market.look_again()
             self.surplus.compared(agent, self.market)
-            new = {task: why for task, why in bid.cannot.items() if before is None or task not in before.cannot}
             if new and node != self.me:
                 first = next(iter(new))
                 more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
@@ -194,9 +195,8 @@ class Leader:
             self.told_alone = True
             wait_s = self.market.wait_ms / 1000
             effects.append(Tell(news.Notice(f"no agent came within {wait_s:g} s: the main job works alone")))
-        for brake in self.brakes:
-            if brake.pulled:
-                effects += self._hold_back(brake, now)
+        for brake in self.brakes.pulled():
+            effects += self._hold_back(brake, now)
         for state, live in clearing.clear(self.market, now):
             effects += self._award(state, live)
         for state, live in clearing.take_back(self.market, now):
@@ -212,15 +212,16 @@ class Leader:
 
     def _hold_back(self, brake: Brake, now: Instant) -> list[Effect]:
         """Enough has failed: what has not started is not started any more, and what runs is ended where that is wanted."""
-        effects = [effect for doubt in self.doubts.settle_all() for effect in self._count(doubt, now)]
-        for state in self.market.tasks.values():
-            if not brake.holds(state.task.id):
-                continue
+        effects: list[Effect] = [Tell(news.Notice(text)) for text in brake.begin(self.market.tasks)]
+        effects += [effect for doubt in self.doubts.settle_all() for effect in self._count(doubt, now)]
+        for state in [self.market.tasks[task] for task in brake.left]:
             if state.phase is not Phase.RUNNING:
                 effects += self._decide(state, "skipped", f"not started: {brake.reason}", now)
             elif brake.kill:
                 effects += self._decide(state, "cancelled", f"ended while it ran: {brake.reason}", now)
-        return [*(Tell(news.Notice(text)) for text in brake.notices()), *effects]
+            if state.phase is Phase.DONE:
+                del brake.left[state.task.id]
+        return effects
 
     def _award(self, state: TaskState, live: Live) -> list[Effect]:
         task, agent = state.task.id, self.market.agents[live.node]
@@ -318,6 +319,7 @@ class Leader:
         if not state.lives:
             self.stalls.end(state.task.id)
             self.market.requeue(state, now)
+            self.brakes.open_again([state.task.id])
         if quiet:
             return []
         code, log = (None, None) if failed is None else (failed.exit_code, failed.log)
@@ -381,11 +383,7 @@ class Leader:
         return [*effects, *self.clear(now)]
 
     def _tries_again(self, state: TaskState) -> bool:
-        return len(state.failed) < state.task.retries and not self._is_held(state)
-
-    def _is_held(self, state: TaskState) -> bool:
-        """Whether nothing more of what it belongs to is to be started."""
-        return any(brake.pulled and brake.holds(state.task.id) for brake in self.brakes)
+        return len(state.failed) < state.task.retries and not self.brakes.hold(state.task.id)
 
     def _failed_once(self, state: TaskState, failed: Completion, node: NodeId, now: Instant) -> list[Effect]:
         """It failed and may be tried again, elsewhere where that is possible. An award that is under way already is that other try."""
@@ -434,8 +432,7 @@ class Leader:
         # What a skipped or cancelled task stops has been found together with it.
         downstream = self.market.downstream(task) if state.stops and done.status == "failure" else []
         if done.status == "failure" and state.stops:
-            for brake in self.brakes:
-                brake.failed(task)
+            self.brakes.failed(task)
         self.undelivered[task] = done.attempt
         self.delivered.pop(task, None)
         effects: list[Effect] = [
@@ -468,7 +465,12 @@ class Leader:
         """Whether this failure may be the agent's own: it has completed nothing yet, nobody else has failed at the task, and somebody else can try."""
         agent = self.market.agents[node]
         # Who works in the main job's own workspace has nothing of its own that could be broken.
-        if node == self.me or agent.shares_main or self._is_held(state) or not self.doubts.may_doubt(node, failed):
+        if (
+            node == self.me
+            or agent.shares_main
+            or self.brakes.hold(state.task.id)
+            or not self.doubts.may_doubt(node, failed)
+        ):
             return False
         if state.attempts >= ATTEMPTS_MAX or any(other != node for other, _ in state.failed):
             return False

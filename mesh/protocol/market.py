@@ -159,6 +159,8 @@ class Agent:
     """It is given nothing for now: what failed there is being tried elsewhere."""
     joined_at: Instant = Instant(0)
     bid: Bid | None = None
+    cannot: dict[TaskId, str] = field(default_factory=dict)
+    """What it must not be given, and why."""
     cached: dict[TaskId, None] = field(default_factory=dict)
     """What it has the result of."""
     speed: float = 1
@@ -303,10 +305,13 @@ class Market:
 
     def bid(self, agent: Agent, bid: Bid) -> None:
         """A standing bid, or an amendment of one."""
-        # What it says of each task goes into the forecast, and is not kept once more for every agent.
-        agent.bid = replace(bid, estimates={})
-        agent.cached.update(dict.fromkeys(bid.cached))
-        self.cached.update(agent.cached)
+        # What it says of each task is kept beside: a bid only adds to that, and takes nothing back.
+        graphs = max(bid.graphs, agent.bid.graphs if agent.bid is not None else 0)
+        agent.bid = replace(bid, graphs=graphs, cannot={}, cached=(), estimates={})
+        agent.cannot |= bid.cannot
+        cached = dict.fromkeys(bid.cached)
+        agent.cached |= cached
+        self.cached |= cached
         self.forecast.bid(agent.node, bid.estimates)
         agent.runs_at(self.forecast.speed(agent.node))
         self.resize(agent, bid.slots)
@@ -562,7 +567,7 @@ class Market:
             or not bid.open
             or agent.held_back
             or state.graph > bid.graphs
-            or task.id in bid.cannot
+            or task.id in agent.cannot
             or agent.node in state.not_on
         ):
             return False

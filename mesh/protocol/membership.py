@@ -12,6 +12,7 @@ What is learnt is passed on once, so that nodes which share no link hear of each
 from dataclasses import dataclass, field
 from typing import Final
 
+from mesh.protocol import parts
 from mesh.types import Instant, NodeId, after
 from mesh.wire.messages import Hello, Member, Members, Standing
 
@@ -134,9 +135,9 @@ class Membership:
             fresh.append(member)
         return fresh
 
-    def known(self) -> Members:
+    def known(self) -> list[Members]:
         """All that this node knows, for a peer that has just come."""
-        return Members(tuple(peer.member for peer in self.peers.values() if peer.member.standing == "alive"))
+        return parts.of_members([peer.member for peer in self.peers.values() if peer.member.standing == "alive"])
 
     def linked(self) -> list[NodeId]:
         """Peers with a link, in the order in which they came."""

@@ -20,8 +20,8 @@ from mesh.ledger.ledger import Ledger
 from mesh.ledger.statements import Genesis
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
-from mesh.protocol import news
-from mesh.protocol.brake import Brake
+from mesh.protocol import news, parts
+from mesh.protocol.brake import Brake, Brakes
 from mesh.protocol.leader import Leader
 from mesh.protocol.market import Agent, Market
 from mesh.protocol.membership import BEAT_MS, Change, Membership
@@ -143,7 +143,7 @@ class Node:
             config.workspace,
             market,
             recorder,
-            [brake],
+            Brakes([brake]),
             stalls=Stalls(config.stall_after_ms),
             surplus=Surplus(keep=config.keep_agents),
         )
@@ -308,7 +308,7 @@ class Node:
         if link is None or hello.run_id != self.config.run_id:
             raise RemoteError("unexpected", f"a hello for run {hello.run_id!r}")
         change = self.membership.said_hello(peer, hello, link.host, link.certificate, now)
-        effects: list[fx.Effect] = [fx.Send(peer, self.membership.known())]
+        effects: list[fx.Effect] = [fx.Send(peer, said) for said in self.membership.known()]
         known = self.membership.peers[peer]
         rumour = Members((known.member,))
         if change is not None:
@@ -339,7 +339,10 @@ class Node:
         self._main_was_here = True
         if fresh:
             self.worker.epoch = Epoch(0)
-        effects: list[fx.Effect] = [fx.Send(main, self._next_bid(self._estimates)), *self.worker.resend(main)]
+        effects: list[fx.Effect] = [
+            *self._offer(replace(self._bid, estimates=dict(self._estimates))),
+            *self.worker.resend(main),
+        ]
         return [fx.Tell(news.Notice(f"joined the run of {hello.name}")), *effects] if fresh else effects
 
     def _rumour(self, peer: NodeId, message: Members) -> list[fx.Effect]:
@@ -383,7 +386,7 @@ class Node:
         if leader is not None:
             leader.surplus.complete = False
             if event.bail:
-                leader.brakes.append(Brake(1, graph=graph.tasks, order=event.bail))
+                leader.brakes.all.append(Brake(1, graph=graph.tasks, order=event.bail))
         self._last = blob.digest if event.last and not self._graphs else None
         self._checking[blob.digest] = graph
         self._graphs[blob.digest] = blob
@@ -436,9 +439,7 @@ class Node:
             leader.market.bid(agent, replace(self._bid, estimates=event.estimates))
             leader.surplus.complete = self._last == event.digest
             return [*leader.plan(self._graphs[event.digest], graph, now), *self._close_if_checked(now)]
-        return (
-            [] if self.main is None or self.main == self.me else [fx.Send(self.main, self._next_bid(event.estimates))]
-        )
+        return self._offer(replace(self._bid, cannot=event.cannot, cached=event.cached, estimates=event.estimates))
 
     def _checked_in_order(self) -> int:
         """How many graphs, from the first on, have been compared without a gap."""
@@ -455,9 +456,13 @@ class Node:
             return []
         return leader.close(now)
 
-    def _next_bid(self, estimates: Mapping[TaskId, int]) -> Bid:
-        self._bid = replace(self._bid, serial=self._bid.serial + 1)
-        return replace(self._bid, estimates=estimates)
+    def _offer(self, bid: Bid) -> list[fx.Effect]:
+        """Tell the main job, if there is one: all, or what is new."""
+        if self.main is None or self.main == self.me:
+            return []
+        said = parts.of_bid(replace(bid, serial=self._bid.serial + 1))
+        self._bid = replace(self._bid, serial=said[-1].serial)
+        return [fx.Send(self.main, part) for part in said]
 
     # --- work ----------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class Surplus:
     def compared(self, agent: Agent, market: Market) -> None:
         """It has said what it cannot run."""
         self._takes_nothing.pop(agent.node, None)
-        if agent.bid is not None and market.tasks and all(task in agent.bid.cannot for task in market.tasks):
+        if market.tasks and all(task in agent.cannot for task in market.tasks):
             self._takes_nothing[agent.node] = None
 
     def busy(self, agent: NodeId) -> None:
@@ -210,7 +210,7 @@ class _Able:
         market = self.market
         cannot: dict[TaskId, tuple[NodeId, ...]] = {}
         for agent in self.decided:
-            for task in agent.bid.cannot if agent.bid is not None else ():
+            for task in agent.cannot:
                 if task in market.width.left:
                     cannot[task] = (*cannot.get(task, ()), agent.node)
         kinds: dict[tuple[NodeId, ...], _Kind] = {}

@@ -16,6 +16,7 @@ from mesh.graph import Task
 from mesh.graph.graph import Graph
 from mesh.identity.keys import NodeKey
 from mesh.ledger.completion import Completion
+from mesh.protocol import parts
 from mesh.protocol.effects import Effect, Execute, Keep, Kill, Need, Prepare, Send
 from mesh.protocol.events import Execution
 from mesh.types import Epoch, NodeId, TaskId
@@ -228,7 +229,7 @@ class Worker:
         job = self._job(task, attempt)
         if job is None:
             return []
-        answer = replace(declined, attempt=job.award.attempt)
+        answer = replace(declined, attempt=job.award.attempt, missing=parts.of_missing(declined.missing))
         effects: list[Effect] = [Send(leader, answer)] if leader is not None else []
         return [*effects, *self._close(job)]
 

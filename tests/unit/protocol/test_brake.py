@@ -109,3 +109,44 @@ def test_a_graph_may_end_with_its_first_failure_and_no_other_with_it():
     run.finish("a1", "slow")
     run.finish("a1", "other")
     assert run.ended["slow"] == run.ended["other"] == "success"
+
+
+# --- what is left once it is pulled ------------------------------------------------------------------
+
+
+def pulled(*tasks, **config):
+    """A run with hundreds of tasks, of which one has failed and `slow` runs."""
+    run = Main("bad", "slow", *tasks, *(f"late-{number}" for number in range(300)), fail_after=1, **config)
+    run.agent("a1", slots=2)
+    run.started("a1", "slow")
+    run.finish("a1", "bad", "failure")
+    return run
+
+
+def test_only_what_still_runs_is_looked_at_again():
+    run = pulled()
+    (brake,) = run.node.leader.brakes.all
+    assert list(brake.left) == ["slow"]
+    run.finish("a1", "slow")
+    assert not brake.left
+
+
+def test_what_ran_on_an_agent_that_is_gone_is_not_started_again():
+    run = pulled()
+    run.say("a1", msg.Leave("stopped"))
+    assert run.ended["slow"] == "skipped"
+    assert run.end.verdict == "failure"
+
+
+def test_outputs_that_are_lost_are_not_made_again():
+    run = pulled(deliver=False)
+    run.finish("a1", "slow")
+    assert run.ended["slow"] == "success"
+    run.step(ev.Undelivered(TaskId("slow"), 1, "nobody has them", local=False))
+    assert run.ended["slow"] == "skipped"
+
+
+def test_a_graph_that_comes_later_is_not_begun():
+    run = pulled(close=False)
+    run.plan("new")
+    assert run.ended["new"] == "skipped"

@@ -142,7 +142,7 @@ def test_who_is_known_by_rumour_only_is_never_taken_for_dead():
 def test_a_newcomer_is_told_of_those_who_are_alive():
     membership = met(ONE, TWO)
     membership.said_goodbye(ONE, "")
-    assert [one.node for one in membership.known().members] == [TWO]
+    assert [one.node for said in membership.known() for one in said.members] == [TWO]
 
 
 # --- addresses -------------------------------------------------------------------------------------
