@@ -22,6 +22,8 @@ class Bulletin:
     latest: dict[TaskId, Record] = field(default_factory=dict)
     """Of a task that is being run again, the one before: it says what is missing."""
     _known: dict[NodeId, dict[TaskId, None]] = field(default_factory=dict)
+    _knowers: dict[TaskId, dict[NodeId, None]] = field(default_factory=dict)
+    """The same, by task."""
     _due: dict[NodeId, dict[TaskId, None]] = field(default_factory=dict)
     """What is to be told before the next award."""
 
@@ -37,21 +39,21 @@ class Bulletin:
 
     def forget(self, agent: NodeId) -> None:
         """It has a new link, and what went over the last one may be lost: it knows nothing."""
-        for told in (self._known, self._due):
-            if agent in told:
-                told[agent].clear()
+        if agent in self._known:
+            self.leave(agent)
+            self.begin(agent)
 
     def leave(self, agent: NodeId) -> None:
         """It is gone."""
-        self._known.pop(agent, None)
+        for task in self._known.pop(agent, ()):
+            del self._knowers[task][agent]
         self._due.pop(agent, None)
 
     def record(self, record: Record) -> None:
         """A record is new, or has changed: whoever knew of the task is told."""
         self.latest[record.task] = record
-        for agent, known in self._known.items():
-            if record.task in known:
-                self._due[agent][record.task] = None
+        for agent in self._knowers.get(record.task, ()):
+            self._due[agent][record.task] = None
 
     def acknowledge(self, agent: NodeId, task: TaskId) -> None:
         """`agent` has sent a result of `task`, and is to be told that it need not keep it."""
@@ -68,6 +70,7 @@ class Bulletin:
             task = stack.pop()
             if task not in known:
                 known[task] = due[task] = None
+                self._knowers.setdefault(task, {})[agent] = None
                 stack.extend(deps_of(task))
 
     def tell(self, agent: NodeId, epoch: Epoch) -> list[Effect]:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mesh.protocol.market import Agent, Live, Market, Phase, Slot, TaskState
+from mesh.protocol.market import Agent, Live, Market, Phase, TaskState
+from mesh.protocol.slots import IDLE, NEVER, Entry, Slot
 from mesh.types import Instant, NodeId, TaskId, after
 
 SOON_MIN_MS: Final = 20
@@ -43,26 +44,23 @@ TAKE_BACKS_MAX: Final = 3
 COPIES_MAX: Final = 2
 """How often one task is copied, one copy after the other."""
 
-_NEVER: Final = 2**62
-_IDLE: Final = Slot(-1, -1)
-
 
 def outlook(market: Market, agent: Agent) -> list[Slot]:
     """The slots of an agent as its awards let them be expected, the first free one first."""
     if agent.outlook is not None:
         return agent.outlook
-    slots = [_IDLE] * agent.slots
+    slots = [IDLE] * agent.slots
     for task in agent.jobs:
         state = market.tasks[task]
         live = state.lives[agent.node]
         duration_ms = market.estimate_ms(state, agent)
         needs = needs_of(market, state, agent)
-        waits = slots[needs - 1] is not _IDLE
+        waits = slots[needs - 1] is not IDLE
         fetched_at = live.awarded_at + market.locality.fetch_ms(live.fetch_bytes, agent.node)
         began_at = slots[needs - 1].free_at if waits else fetched_at if live.started_at is None else live.started_at
         slot = _behind(began_at + duration_ms, duration_ms, state)
         if waits or state.task.whole_agent:
-            slot = Slot(slot.free_at, _NEVER)
+            slot = Slot(slot.free_at, NEVER)
         slots[:needs] = [slot] * needs
         slots.sort()
     agent.outlook = slots
@@ -79,17 +77,8 @@ def _behind(ends_at: int, duration_ms: int, state: TaskState) -> Slot:
     What takes no longer than a message or two may be off by a lot, and nothing behind it waits for long.
     """
     soon_ms = min(max(duration_ms * SOON_PERCENT // 100, SOON_MIN_MS), SOON_MAX_MS)
-    soon_at = ends_at - soon_ms if state.sure or duration_ms <= SOON_MIN_MS else _NEVER
+    soon_at = ends_at - soon_ms if state.sure or duration_ms <= SOON_MIN_MS else NEVER
     return Slot(ends_at, soon_at, state.rank_ms - state.duration_ms, duration_ms * LEFT_PERCENT // 100)
-
-
-def _late(slot: Slot, now: Instant) -> Slot:
-    """What runs there is never all but over: of what is late nobody knows how late it will be, and as late again is the least wrong. What is late for long will not be free soon."""
-    if slot is _IDLE or slot.free_at - now >= slot.left_ms:
-        return slot
-    late_ms = now - slot.free_at
-    soon = late_ms <= slot.free_at - slot.soon_at
-    return slot._replace(free_at=now + max(late_ms, slot.left_ms) + 1, soon_at=slot.soon_at if soon else _NEVER)
 
 
 @dataclass(slots=True)
@@ -110,32 +99,24 @@ class Place:
 class Reckoning:
     """One look at everything: what can be given out now, and to whom."""
 
-    def __init__(self, market: Market, bidders: list[Agent], now: Instant) -> None:
+    def __init__(self, market: Market, now: Instant) -> None:
         self.market = market
-        self.bidders = bidders
         self.now = now
-        self.slots: dict[NodeId, list[Slot]] = {}
-        self.open = 0
-        """Slots that can be given something, to run or in advance."""
-        self.idle = 0
-        """Those of them where it would run at once."""
         self._most_ms = market.tasks[market.ready[0][2]].rank_ms if market.ready else 0
-        self.soon_at = _NEVER
+        self._slots: dict[NodeId, list[Slot]] = {}
+        """Of agents that have been looked at, with what was taken."""
+        self.open = self.idle = market.stock.idle
+        """Slots that can be given something, to run or in advance, and those of them where it would run at once."""
+        for slot in market.stock.soon(now):
+            self._count(slot, 1)
+        self.soon_at = market.stock.next_at()
         """When the next one can."""
-        self._classes: dict[int, list[tuple[int, int, NodeId]]] = {}
-        """By class of speed, a heap of (free at, load, node); an entry that is not what the agent's first slot says is old."""
-        for agent in bidders:
-            if agent.bid is None or not agent.bid.open:
-                continue
-            slots = self.slots[agent.node] = sorted(_late(slot, now) for slot in outlook(market, agent))
-            for slot in slots:
-                if slot.soon_at <= now:
-                    self._count(slot, 1)
-                elif slot.soon_at < self.soon_at:
-                    self.soon_at = slot.soon_at
-            self._classes.setdefault(agent.speed_class, []).append((slots[0].free_at, agent.load, agent.node))
-        for heap in self._classes.values():
-            heapq.heapify(heap)
+
+    def slots(self, node: NodeId) -> list[Slot]:
+        """Of one bidder, the first free one first."""
+        if node not in self._slots:
+            self._slots[node] = sorted(slot.late(self.now) for slot in self.market.stock.slots[node])
+        return self._slots[node]
 
     def _count(self, slot: Slot, number: int) -> None:
         if slot.soon_at <= self.now and slot.then_ms <= self._most_ms:
@@ -160,19 +141,20 @@ class Reckoning:
     def _places(self, state: TaskState) -> Iterator[Place]:
         task = state.task
         if task.whole_agent or task.resources.cpu > 1:
-            for agent in self.bidders:
-                if self._may(state, agent):
-                    yield self._at(state, agent)
+            for node in self.market.stock.slots:
+                if self._may(state, self.market.agents[node]):
+                    yield self._at(state, self.market.agents[node])
             return
-        for heap in self._classes.values():
+        for heap in self.market.stock.classes.values():
             first = self._first(heap, state)
             if first is not None:
                 yield self._at(state, first)
-        for agent in self.bidders if task.id in self.market.cached else ():
+        for node in self.market.stock.slots if task.id in self.market.cached else ():
+            agent = self.market.agents[node]
             if task.id in agent.cached and self._may(state, agent):
                 yield self._at(state, agent)
         for node in self.market.locality.holders(task):
-            if node in self.slots and self._may(state, self.market.agents[node]):
+            if node in self.market.stock.slots and self._may(state, self.market.agents[node]):
                 yield self._at(state, self.market.agents[node])
 
     def _may(self, state: TaskState, agent: Agent) -> bool:
@@ -180,15 +162,19 @@ class Reckoning:
             return False
         return self.market.able(state, agent) and self.market.in_reach(state, agent)
 
-    def _first(self, heap: list[tuple[int, int, NodeId]], state: TaskState) -> Agent | None:
+    def _first(self, heap: list[Entry], state: TaskState) -> Agent | None:
         """The agent of one class that has a slot first, of those that can run it."""
-        passed: list[tuple[int, int, NodeId]] = []
+        passed: list[Entry] = []
         found: Agent | None = None
         while heap and found is None:
-            free_at, load, node = heap[0]
-            agent = self.market.agents[node]
-            if (free_at, load) != (self.slots[node][0].free_at, agent.load):
-                heapq.heapreplace(heap, (self.slots[node][0].free_at, agent.load, node))
+            entry = heap[0]
+            if not self.market.stock.holds(entry):
+                heapq.heappop(heap)
+                continue
+            agent = self.market.agents[entry.node]
+            present = entry._replace(free_at=self.slots(entry.node)[0].free_at, load=agent.load)
+            if present != entry:
+                heapq.heapreplace(heap, present)
             elif self._may(state, agent):
                 found = agent
             else:
@@ -198,7 +184,7 @@ class Reckoning:
         return found
 
     def _at(self, state: TaskState, agent: Agent) -> Place:
-        slots = self.slots[agent.node]
+        slots = self.slots(agent.node)
         needs = needs_of(self.market, state, agent)
         free_at = max(slots[needs - 1].free_at, self.now)
         fits = all(slot.soon_at <= self.now and slot.then_ms <= state.rank_ms for slot in slots[:needs])
@@ -208,11 +194,13 @@ class Reckoning:
 
     def take(self, state: TaskState, place: Place) -> None:
         """Its slots are taken in the reckoning, whether it is awarded or held."""
-        slots = self.slots[place.agent.node]
+        slots = self.slots(place.agent.node)
+        # Nothing is kept of a reckoning, where it is only held.
+        self.market.stock.touched[place.agent.node] = None
         needs = needs_of(self.market, state, place.agent)
         slot = _behind(place.ends_at, place.ends_at - place.free_at, state)
         if not place.ready or place.free_at > self.now or state.task.whole_agent:
-            slot = Slot(slot.free_at, _NEVER)
+            slot = Slot(slot.free_at, NEVER)
         for old in slots[:needs]:
             self._count(old, -1)
         if slot.soon_at <= self.now:
@@ -231,22 +219,43 @@ def clear(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
     market.looked_at, market.wake_at, market.changed = now, None, False
     if market.forecast.evidence >= market.ranks_due:
         market.rank()
-    bidders = [a for a in market.agents.values() if a.slots > 0 and (a.node != market.main or market.main_slots > 0)]
-    awards = _clear_among(market, bidders, now)
+    _look(market)
+    awards = _clear_among(market, now)
     return awards + _clear_main(market, now, bound_only=not market.main_takes(now))
 
 
-def _clear_among(market: Market, bidders: list[Agent], now: Instant) -> list[tuple[TaskState, Live]]:
+def _look(market: Market) -> None:
+    """Take in how agents have changed."""
+    for node in market.stock.touched:
+        agent = market.agents.get(node)
+        market.stock.drop(node)
+        for found in (market.stock.ahead, market.stock.comparing):
+            found.pop(node, None)
+        if agent is None or agent.slots < 1:
+            continue
+        if agent.load > agent.slots:
+            market.stock.ahead[node] = None
+        if node == market.main and market.main_slots < 1:
+            continue
+        bid = agent.bid
+        if bid is not None and bid.open:
+            market.stock.put(node, outlook(market, agent), agent.load, agent.speed_class)
+        if bid is None or (not bid.reason and bid.graphs < market.graphs):
+            market.stock.comparing[node] = None
+    market.stock.touched.clear()
+
+
+def _clear_among(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
     overdue = _overdue(market, now)
     if not market.ready and not overdue:
         return []
-    if market.ready and (settled_at := _settles_at(market, bidders, now)) is not None:
+    if market.ready and (settled_at := _settles_at(market, now)) is not None:
         market.wake_at = settled_at
         return []
     awards: list[tuple[TaskState, Live]] = []
-    reckoning = Reckoning(market, bidders, now)
+    reckoning = Reckoning(market, now)
     held, index = 0, 0
-    while (reckoning.open > 0 or not reckoning.slots) and (overdue or index < len(market.ready)):
+    while (reckoning.open > 0 or not market.stock.slots) and (overdue or index < len(market.ready)):
         item = market.ready[index] if index < len(market.ready) else None
         if overdue and (item is None or overdue[0] < item):
             state = market.tasks[overdue.pop(0)[2]]
@@ -262,8 +271,8 @@ def _clear_among(market: Market, bidders: list[Agent], now: Instant) -> list[tup
         elif state.task.mutex and state.task.mutex in market.held_mutexes:
             index += 1
         elif (place := reckoning.place(state, may_wait=held < HELD_MAX)) is None:
-            if any(market.may_come_to(state, agent, now) for agent in bidders):
-                if not reckoning.slots:
+            if any(market.may_come_to(state, market.agents[node], now) for node in _bidders(market)):
+                if not market.stock.slots:
                     break  # all are still comparing: what waits here waits for them, and is not looked at one by one
                 index += 1
             else:
@@ -279,8 +288,8 @@ def _clear_among(market: Market, bidders: list[Agent], now: Instant) -> list[tup
             elif not reckoning.idle:
                 break
     if market.ready:
-        market.wake_at = _undecided_until(market, bidders, now)
-        if reckoning.soon_at < _NEVER:
+        market.wake_at = _undecided_until(market, now)
+        if reckoning.soon_at < NEVER:
             soon_at = Instant(reckoning.soon_at)
             market.wake_at = soon_at if market.wake_at is None else min(market.wake_at, soon_at)
     return awards
@@ -294,18 +303,24 @@ def _award(
     return state, state.lives[place.agent.node]
 
 
-def _undecided_until(market: Market, bidders: list[Agent], now: Instant) -> Instant | None:
+def _bidders(market: Market) -> Iterator[NodeId]:
+    yield from market.stock.comparing
+    yield from market.stock.slots
+
+
+def _undecided_until(market: Market, now: Instant) -> Instant | None:
     """When the first of those that still compare is waited for no longer."""
     first = market.tasks[market.ready[0][2]]
-    waited_for = [market.decides_by(first, agent) for agent in bidders if market.undecided(first, agent, now)]
+    comparing = [market.agents[node] for node in market.stock.comparing]
+    waited_for = [market.decides_by(first, agent) for agent in comparing if market.undecided(first, agent, now)]
     return min(waited_for, default=None)
 
 
-def _settles_at(market: Market, bidders: list[Agent], now: Instant) -> Instant | None:
+def _settles_at(market: Market, now: Instant) -> Instant | None:
     """While the tasks of a new graph have just become ready and somebody who is here still compares it: until when that is waited for."""
     first = market.tasks[market.ready[0][2]]
     until = after(first.ready_at, SETTLE_MS)
-    if now < until and any(market.undecided(first, agent, now) for agent in bidders):
+    if now < until and any(market.undecided(first, market.agents[node], now) for node in market.stock.comparing):
         return until
     return None
 
@@ -363,6 +378,7 @@ def _clear_main(market: Market, now: Instant, *, bound_only: bool) -> list[tuple
 
 def take_back(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
     """Awards that wait on one agent and are better given to somebody else: their slots turn out to be taken for long, or another agent is idle."""
+    _look(market)
     taken = _behind_overdue(market, now)
     if not taken and not any(market.tasks[item[2]].phase is Phase.READY for item in market.ready[:1]):
         taken = _for_idle(market, now)
@@ -385,13 +401,13 @@ def _behind_overdue(market: Market, now: Instant) -> list[tuple[TaskState, Live]
 
 def _for_idle(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
     """Awards that wait on one agent while another is idle and there is nothing else for it."""
-    idle = [a for a in market.agents.values() if a.load < a.slots and (a.node != market.main or market.main_slots > 0)]
+    idle = [market.agents[node] for node in market.stock.spare] if market.stock.ahead else []
     if not idle:
         return []
     taken: list[tuple[TaskState, Live]] = []
     spare = {agent.node: agent.slots - agent.load for agent in idle}
-    for victim in market.agents.values():
-        for state, live, done_there in _in_advance(market, victim, now) if victim.load > victim.slots > 0 else ():
+    for victim in [market.agents[node] for node in market.stock.ahead]:
+        for state, live, done_there in _in_advance(market, victim, now):
             takers = (a for a in idle if spare[a.node] > 0 and _gains(market, state, a, done_there, now))
             if (taker := next(takers, None)) is not None:
                 spare[taker.node] -= 1
@@ -417,5 +433,5 @@ def _in_advance(market: Market, agent: Agent, now: Instant) -> Iterator[tuple[Ta
         used += market.cpu(state.task, agent)
         if used > agent.slots and live.started_at is None and not live.withdrawing and len(state.lives) == 1:
             yield state, live, now + work_ms // agent.slots + duration_ms
-        # What is late is taken to be as late again, as in `_late`.
+        # What is late is taken to be as late again, as in `Slot.late`.
         work_ms += duration_ms if live.started_at is None else max(abs(live.started_at + duration_ms - now), 1)

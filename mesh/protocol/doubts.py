@@ -39,6 +39,8 @@ class Doubts:
     open: dict[TaskId, Doubt] = field(default_factory=dict)
     out: dict[NodeId, str] = field(default_factory=dict)
     """Who gets no more tasks, and why."""
+    held: dict[NodeId, None] = field(default_factory=dict)
+    """Who is given nothing for now."""
     _strikes: dict[NodeId, dict[TaskId, None]] = field(default_factory=dict)
 
     def may_doubt(self, node: NodeId, failed: Completion) -> bool:

@@ -510,12 +510,12 @@ class Leader:
 
     def _mind_doubts(self) -> None:
         """Who waits for a second opinion on what failed there is given nothing meanwhile."""
-        waiting = self.doubts.waiting()
-        for agent in self.market.others():
-            waits = agent.node in waiting
-            if agent.held_back and not waits:
+        waiting = dict.fromkeys(self.doubts.waiting())
+        for agent in [self.market.agents[node] for node in self.doubts.held | waiting if node in self.market.agents]:
+            if agent.held_back and agent.node not in waiting:
                 self.market.look_again()
-            agent.held_back = waits
+            agent.held_back = agent.node in waiting
+        self.doubts.held = waiting
 
     # --- delivery ------------------------------------------------------------------------------------
 

@@ -16,13 +16,14 @@ import math
 from bisect import insort
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from mesh.graph import Graph, Task
 from mesh.ledger.completion import Completion
 from mesh.protocol.estimate import Forecast
 from mesh.protocol.facts import whole
 from mesh.protocol.locality import Locality
+from mesh.protocol.slots import Slot, Stock
 from mesh.protocol.width import Width
 from mesh.types import Epoch, Instant, NodeId, TaskId, after
 from mesh.wire.messages import Bid, Hello, Record
@@ -133,17 +134,6 @@ class TaskState:
         )
 
 
-class Slot(NamedTuple):
-    """When a slot is expected to be free, and from when on it may be given its next task in advance; an idle one is since ever."""
-
-    free_at: int
-    soon_at: int
-    then_ms: int = 0
-    """The rank of the most urgent task that may become ready with the end of what runs there: the slot is best left to that."""
-    left_ms: int = 0
-    """How long that will run still, at least."""
-
-
 @dataclass(slots=True)
 class Agent:
     """One bidder."""
@@ -177,7 +167,6 @@ class Agent:
     def runs_at(self, speed: float) -> None:
         """It has turned out to be so fast."""
         self.speed, self.speed_class = speed, round(math.log2(speed) * SPEED_CLASSES)
-        self.outlook = None
 
     @classmethod
     def of(cls, node: NodeId, hello: Hello, main_workspace: str) -> "Agent":
@@ -219,6 +208,10 @@ class Market:
     """Where something has become overdue since awards were taken back last."""
     left: int = 0
     """Tasks that are not done."""
+    graphs: int = 0
+    stock: Stock = field(default_factory=Stock)
+    sharing: dict[NodeId, None] = field(default_factory=dict)
+    """Agents that work in the main job's own workspace."""
     _width: Width | None = None
     """Of what is left, once somebody has asked."""
     last_join: Instant | None = None
@@ -241,6 +234,7 @@ class Market:
             for dep in dict.fromkeys(task.deps):
                 self.dependents[dep].append(task.id)
         self.left += len(fresh)
+        self.graphs = number
         self._width = None
         self.rank()
         return [task.id for task in fresh if self._become_ready(self.tasks[task.id], now)]
@@ -264,6 +258,7 @@ class Market:
                 state.rank_ms = state.duration_ms + max(below, default=0)
         for agent in self.agents.values():
             agent.runs_at(forecast.speed(agent.node))
+            self.touch(agent)
         self.changed = True
         waiting = [state for _, _, task in self.ready if (state := self.tasks[task]).phase is Phase.READY]
         self.ready = []
@@ -321,6 +316,7 @@ class Market:
         self.forecast.learn(task, node, duration_ms)
         if node in self.agents:
             self.agents[node].runs_at(self.forecast.speed(node))
+            self.touch(self.agents[node])
 
     def done(self, state: TaskState, record: Record, now: Instant) -> list[TaskId]:
         """`state` is finished for good; returns the tasks that have become ready through it."""
@@ -364,8 +360,9 @@ class Market:
         at_once = agent.load + self.cpu(state.task, agent) <= agent.slots and not agent.shares_main
         lacks = self.locality.missing_bytes(state.task, agent.node) if at_once else 0
         state.lives[agent.node] = Live(agent.node, state.attempt, now, fetch_bytes=lacks)
-        agent.jobs[state.task.id] = agent.outlook = None
+        agent.jobs[state.task.id] = None
         agent.load += self.cpu(state.task, agent)
+        self.touch(agent)
         if state.task.mutex:
             self.held_mutexes[state.task.mutex] = state.task.id
 
@@ -377,7 +374,7 @@ class Market:
             self.locality.fetched(live.node, live.fetch_bytes, now - live.awarded_at)
         self.locality.brought(state.task, live.node)
         state.phase = Phase.RUNNING
-        self.agents[live.node].outlook = None
+        self.touch(self.agents[live.node])
         if state.may_be_copied:
             heapq.heappush(self.watch, (self.overdue_at(state, live), state.order, state.task.id, live.attempt))
 
@@ -393,8 +390,8 @@ class Market:
         self.changed = True
         if live is not None and agent is not None and state.task.id in agent.jobs:
             del agent.jobs[state.task.id]
-            agent.outlook = None
             agent.load -= self.cpu(state.task, agent)
+            self.touch(agent)
         if state.lives and state.phase is Phase.RUNNING and all(one.started_at is None for one in state.lives.values()):
             state.phase = Phase.AWARDED
         if not state.lives and self.held_mutexes.get(state.task.mutex) == state.task.id:
@@ -432,7 +429,7 @@ class Market:
     def settle(self, state: TaskState) -> None:
         """All that it left is in the main job's workspace: who works there may have waited for it."""
         state.settled = True
-        somebody = self.main_slots > 0 or bool(self.for_main) or any(agent.shares_main for agent in self.others())
+        somebody = self.main_slots > 0 or bool(self.for_main) or bool(self.sharing)
         self.changed = self.changed or somebody
 
     def _block_dependents(self, task: TaskId) -> None:
@@ -466,22 +463,30 @@ class Market:
     def join(self, agent: Agent, now: Instant) -> None:
         """A new bidder, or one that is back."""
         self.agents[agent.node] = agent
-        self.changed = True
         agent.joined_at = now
+        self.touch(agent)
+        self.changed = True
         if agent.node != self.main:
             self.last_join = now
+            self.sharing |= {agent.node: None} if agent.shares_main else {}
             self.look_again()
 
     def resize(self, agent: Agent, slots: int) -> None:
         """A bidder has other slots than before."""
-        agent.slots, agent.outlook = slots, None
-        self.changed = True
+        agent.slots, self.changed = slots, True
         agent.load = sum(self.cpu(self.tasks[task].task, agent) for task in agent.jobs)
+        self.touch(agent)
+
+    def touch(self, agent: Agent) -> None:
+        """It has changed: its slots are looked at anew."""
+        agent.outlook = self.stock.touched[agent.node] = None
 
     def leave(self, node: NodeId) -> list[TaskState]:
         """A bidder is gone; returns what it had."""
         agent = self.agents.pop(node, None)
         self.locality.left(node)
+        self.sharing.pop(node, None)
+        self.stock.touched[node] = None
         self.changed = True
         return [] if agent is None else [self.tasks[task] for task in agent.jobs]
 
