@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mesh.protocol.market import Agent, Live, Market, Phase, TaskState
+from mesh.protocol.market import Agent, Market
 from mesh.protocol.slots import IDLE, NEVER, Entry, Slot
+from mesh.protocol.standing import Live, Phase, TaskState
 from mesh.types import Instant, NodeId, TaskId, after
 
 SOON_MIN_MS: Final = 20
@@ -326,24 +327,29 @@ def _settles_at(market: Market, now: Instant) -> Instant | None:
 
 
 def _overdue(market: Market, now: Instant) -> list[tuple[int, int, TaskId]]:
-    """Tasks that may be copied, by rank; those of which nobody knew beforehand how long they take only where nothing else is to be done."""
+    """Tasks that may be copied, by rank; those that are just slow, or of which nobody knew beforehand how long they take, only where nothing else is to be done."""
     while market.watch and market.watch[0][0] <= now:
-        _, order, task, attempt = heapq.heappop(market.watch)
+        _, _, task, attempt = heapq.heappop(market.watch)
         state = market.tasks[task]
         live = state.numbered(attempt)
         if live is None or live.node not in market.agents:
             continue
-        due = market.overdue_at(state, live)
-        if due > now:
-            heapq.heappush(market.watch, (due, order, task, attempt))
+        slow_ms, overdue_ms = market.forecast.slow_ms(task), market.forecast.overdue_ms(task)
+        if market.runs_until(live, slow_ms) > now:
+            market.watch_out(state, live, slow_ms)
         elif not market.agents[live.node].shares_main:
-            market.overdue[task] = market.late[live.node] = None
-    found = [market.tasks[task] for task in market.overdue]
+            market.slow[task] = None
+            if market.runs_until(live, overdue_ms) > now:
+                market.watch_out(state, live, overdue_ms)
+            else:
+                market.overdue[task] = market.late[live.node] = None
+    found = [market.tasks[task] for task in market.slow]
     may = [
         state for state in found if len(state.lives) == 1 and state.copies < COPIES_MAX and _has_inputs(market, state)
     ]
-    known = market.forecast.tasks
-    return sorted((-state.rank_ms if state.task.id in known else 0, state.order, state.task.id) for state in may)
+    known, overdue = market.forecast.tasks, market.overdue
+    late = ((state, state.task.id in known and state.task.id in overdue) for state in may)
+    return sorted(state.urgency if urgent else (0, *state.urgency[1:]) for state, urgent in late)
 
 
 def _has_inputs(market: Market, state: TaskState) -> bool:
@@ -417,7 +423,9 @@ def _for_idle(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
 
 def _gains(market: Market, state: TaskState, taker: Agent, done_there: int, now: Instant) -> bool:
     """Whether the idle `taker` would have it done clearly earlier than where it waits."""
-    if state.taken_back >= TAKE_BACKS_MAX or not market.able(state, taker) or not market.in_reach(state, taker):
+    if state.taken_back >= TAKE_BACKS_MAX or taker.node in state.lives:
+        return False
+    if not market.able(state, taker) or not market.in_reach(state, taker):
         return False
     takes_ms = market.fetch_ms(state, taker) + market.estimate_ms(state, taker)
     return now + takes_ms + TAKE_BACK_MIN_MS <= done_there
@@ -431,7 +439,7 @@ def _in_advance(market: Market, agent: Agent, now: Instant) -> Iterator[tuple[Ta
         live = state.lives[agent.node]
         duration_ms = market.estimate_ms(state, agent)
         used += market.cpu(state.task, agent)
-        if used > agent.slots and live.started_at is None and not live.withdrawing and len(state.lives) == 1:
+        if used > agent.slots and live.started_at is None and not live.withdrawing:
             yield state, live, now + work_ms // agent.slots + duration_ms
         # What is late is taken to be as late again, as in `Slot.late`.
         work_ms += duration_ms if live.started_at is None else max(abs(live.started_at + duration_ms - now), 1)

@@ -27,6 +27,8 @@ GUESS_MS: Final = 1_000
 # Variances, on logarithms.
 _OF_KNOWN: Final = 9 / 100
 """Of a duration around what was known of its task beforehand: sigma 0.3."""
+_OF_RUNS: Final = 2 / 100
+"""Of what one task takes from run to run, however well it is known: sigma 0.14."""
 _OF_TARGET: Final = 64 / 100
 """Of a duration around what others of its target take, until some have been seen: sigma 0.8."""
 _OF_SPEEDS: Final = 16 / 100
@@ -42,6 +44,10 @@ _UNSEEN: Final = 8 / 10
 _Z_90: Final = 128 / 100
 _SURE: Final = 25 / 100
 """The variance up to which an estimate says when a slot will be free: sigma 0.5."""
+_APART: Final = 1 / 2
+"""So many standard deviations more than what chance makes of equal agents are too many: samples are limited, and their variances rather over- than underrated."""
+_SHORT_MS: Final = 100
+"""Of tasks that take so long a message is a noticeable part."""
 _PRIOR_AGENTS: Final = 2
 """Agents that `_OF_SPEEDS` counts for, beside what this run's agents differ by."""
 
@@ -106,7 +112,12 @@ class _Speeds:
 
     def log(self, node: NodeId) -> float:
         known = self.of.get(node)
-        return 0 if known is None else known.total / (known.weight + 1 / self.variance)
+        return known.total / (known.weight + 1 / self.variance) if known is not None and self.differ else 0
+
+    @property
+    def differ(self) -> bool:
+        """Whether agents differ at all, by a test of the sum of squares (Cochran's Q): who waits for an agent that is faster by chance waits for nothing."""
+        return self.squares > self.agents + _APART * math.sqrt(2 * self.agents)
 
     @property
     def variance(self) -> float:
@@ -216,8 +227,8 @@ class Forecast:
         return _OF_TARGET if target is None else target.variance(_OF_TARGET, 4)
 
     def is_sure(self, task: TaskId) -> bool:
-        """Whether its duration is known well enough to say when it will be over."""
-        return self._variance(task) <= _SURE
+        """Whether its duration is known well enough to say when it will be over. What only this run has shown is so where being wrong costs no more than a message does."""
+        return task in self.tasks or (self._variance(task) <= _SURE and self.duration_ms(task) <= _SHORT_MS)
 
     def expectations(self) -> Callable[[TaskId], tuple[int, bool]]:
         """`duration_ms` and `is_sure` for many tasks, as of now: where nothing is known of a task itself they are those of its family, reckoned once."""
@@ -232,6 +243,14 @@ class Forecast:
             return of_family[kind]
 
         return expect
+
+    def slow_ms(self, task: TaskId) -> int:
+        """What nine of ten times it does not take at speed 1: opinions of many agents tell that better than one. Never more than `overdue_ms`."""
+        known, overdue_ms = self.tasks.get(task), self.overdue_ms(task)
+        if known is None:
+            return overdue_ms
+        quantile = math.exp(known.value + _Z_90 * math.sqrt(_OF_KNOWN / known.count + _OF_RUNS))
+        return min(round(quantile), overdue_ms)
 
     def overdue_ms(self, task: TaskId) -> int:
         """What it should not take at speed 1: the more of its 90% quantile and one and a half times what it should."""

@@ -21,10 +21,11 @@ from mesh.protocol.doubts import Doubt, Doubts
 from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
 from mesh.protocol.events import Delivered, Heard, Undelivered
 from mesh.protocol.facts import difference
-from mesh.protocol.market import Agent, Live, Market, Phase, TaskState
+from mesh.protocol.market import Agent, Market
 from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
 from mesh.protocol.stalls import Stalls
+from mesh.protocol.standing import Live, Phase, TaskState
 from mesh.protocol.surplus import Surplus
 from mesh.types import Blob, Epoch, Instant, NodeId, Seq, TaskId
 from mesh.wire.messages import (
@@ -293,9 +294,7 @@ class Leader:
                     self.market.wait_for(state, missing)
                 elif state.attempts >= FETCHES_MAX:  # the main job should have them, and yet they cannot be had
                     state.not_on[node] = message.reason
-        self.market.drop(state, node)
-        if taken_back or state.lives:
-            state.taken_back += 1
+        self.market.hand_back(state, node, asked=taken_back)
         if not state.lives:
             effects += self._again(state, live.attempt, self._name(node), message.reason, now, quiet=taken_back)
         if trouble and node in state.not_on:

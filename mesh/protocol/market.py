@@ -15,17 +15,16 @@ import heapq
 import math
 from bisect import insort
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from typing import Final
 
 from mesh.graph import Graph, Task
-from mesh.ledger.completion import Completion
 from mesh.protocol.estimate import Forecast
 from mesh.protocol.facts import whole
 from mesh.protocol.locality import Locality
 from mesh.protocol.slots import Slot, Stock
+from mesh.protocol.standing import Live, Phase, TaskState
 from mesh.protocol.width import Width
-from mesh.types import Epoch, Instant, NodeId, TaskId, after
+from mesh.types import Instant, NodeId, TaskId, after
 from mesh.wire.messages import Bid, Hello, Record
 
 GIVE_UP_MS: Final = 120_000
@@ -36,102 +35,6 @@ SPEED_CLASSES: Final = 8
 
 DECIDE_MAX_MS: Final = 60_000
 """How long an agent may compare its checkout with a graph while tasks that only it might take wait for it."""
-
-
-class Phase(IntEnum):
-    """Where a task is, as the leader sees it."""
-
-    WAITING = 0
-    READY = 1
-    AWARDED = 2
-    RUNNING = 3
-    DONE = 4
-
-
-@dataclass(slots=True)
-class Live:
-    """One award of which nothing has come yet."""
-
-    node: NodeId
-    attempt: int
-    awarded_at: Instant
-    started_at: Instant | None = None
-    fetch_bytes: int = 0
-    """What its agent lacked of its inputs, if it could run as soon as it had them."""
-    withdrawing: bool = False
-    """It is asked back, unless it has started."""
-
-
-@dataclass(slots=True)
-class TaskState:
-    """One task of the run."""
-
-    task: Task
-    graph: int
-    """Which announced graph it came with, from 1."""
-    waits_for: dict[TaskId, None]
-    phase: Phase = Phase.WAITING
-    duration_ms: int = 0
-    """What it should take at speed 1."""
-    sure: bool = False
-    """Whether that is known well enough to say when it will be over."""
-    rank_ms: int = 0
-    order: int = 0
-    ready_at: Instant = Instant(0)
-    attempt: int = 0
-    """Numbers its awards, so that a message about an earlier one is known for that."""
-    taken_back: int = 0
-    """How many of these were taken back before they started."""
-    in_doubt: bool = False
-    """It failed where nothing has succeeded yet: where no other agent can try it at once, the main job does."""
-    failed: dict[tuple[NodeId, int], None] = field(default_factory=dict)
-    """Attempts that failed while retries were left: where, and which. The same failure may be told twice."""
-    lives: dict[NodeId, Live] = field(default_factory=dict)
-    """Its live awards, the oldest first: one, or two where it has been copied."""
-    copies: int = 0
-    not_on: dict[NodeId, str] = field(default_factory=dict)
-    handed: dict[NodeId, int] = field(default_factory=dict)
-    """How often each agent has handed it back for some trouble of its own."""
-    record: Record | None = None
-    settled: bool = False
-    """Its outputs are in the main job's workspace (or it has none to bring)."""
-
-    @property
-    def attempts(self) -> int:
-        """How often it was really tried."""
-        return self.attempt - self.taken_back
-
-    @property
-    def may_be_copied(self) -> bool:
-        """Whether two may run it at one time: neither where that could do harm nor where it takes a whole agent."""
-        return self.task.cache and not self.task.mutex and not self.task.whole_agent
-
-    @property
-    def stops(self) -> bool:
-        """It is done, but not in a way that lets anything behind it start."""
-        record = self.record
-        allowed = record is not None and record.status == "failure" and self.task.allow_failure
-        return record is not None and record.status != "success" and not allowed
-
-    def live(self, node: NodeId, attempt: int) -> Live | None:
-        """That award, if nothing has come of it yet."""
-        live = self.lives.get(node)
-        return live if live is not None and live.attempt == attempt else None
-
-    def numbered(self, attempt: int) -> Live | None:
-        """The same, whoever has it."""
-        return next((live for live in self.lives.values() if live.attempt == attempt), None)
-
-    def asked_for(self, done: Completion, epoch: Epoch) -> bool:
-        """Whether it is about what was awarded: whatever an agent says, the ledger stays one that verifies."""
-        return (
-            done.status in ("success", "failure")
-            and 1 <= done.attempt <= self.attempt
-            and done.epoch <= epoch
-            and done.names(self.task.deps)
-            and done.allowed_to_fail == self.task.allow_failure
-            and done.log is not None
-        )
 
 
 @dataclass(slots=True)
@@ -190,7 +93,9 @@ class Market:
     dependents: dict[TaskId, list[TaskId]] = field(default_factory=dict)
     agents: dict[NodeId, Agent] = field(default_factory=dict)
     ready: list[tuple[int, int, TaskId]] = field(default_factory=list)
-    """(-rank, order, id), sorted; entries that are not ready any more are dropped when met."""
+    """By urgency, sorted; entries that are not ready any more are dropped when met."""
+    arrivals: int = 0
+    """How many tasks have become ready."""
     for_main: list[tuple[int, int, TaskId]] = field(default_factory=list)
     """A heap of the same, for what only the main job can do, as far as is known."""
     held_mutexes: dict[str, TaskId] = field(default_factory=dict)
@@ -201,7 +106,9 @@ class Market:
     ranks_due: int = 0
     """With so much evidence ranks are worth being made anew."""
     watch: list[tuple[Instant, int, TaskId, int]] = field(default_factory=list)
-    """A heap of running attempts: when each becomes overdue, order, id and attempt."""
+    """A heap of running attempts: when each becomes slow or overdue, order, id and attempt."""
+    slow: dict[TaskId, None] = field(default_factory=dict)
+    """Running for somewhat longer than they should: copied where a slot is idle anyway."""
     overdue: dict[TaskId, None] = field(default_factory=dict)
     """Running for much longer than they should."""
     late: dict[NodeId, None] = field(default_factory=dict)
@@ -254,8 +161,12 @@ class Market:
         for state in reversed(self.tasks.values()):
             if state.phase is not Phase.DONE:
                 state.duration_ms, state.sure = expect(state.task.id)
-                below = [self.tasks[dependent].rank_ms for dependent in self.dependents[state.task.id]]
-                state.rank_ms = state.duration_ms + max(below, default=0)
+                behind = (self.tasks[dependent] for dependent in self.dependents[state.task.id])
+                longest = max(behind, key=lambda other: other.rank_ms, default=None)
+                state.rank_ms, state.guessed = state.duration_ms, state.task.id not in forecast.tasks
+                if longest is not None:
+                    state.rank_ms += longest.rank_ms
+                    state.guessed |= longest.guessed
         for agent in self.agents.values():
             agent.runs_at(forecast.speed(agent.node))
             self.touch(agent)
@@ -263,7 +174,7 @@ class Market:
         waiting = [state for _, _, task in self.ready if (state := self.tasks[task]).phase is Phase.READY]
         self.ready = []
         # In their new order, so that each one goes to the end.
-        for state in sorted(waiting, key=lambda state: (-state.rank_ms, state.order)):
+        for state in sorted(waiting, key=lambda state: state.urgency):
             self._queue(state)
 
     def _become_ready(self, state: TaskState, now: Instant) -> bool:
@@ -271,6 +182,8 @@ class Market:
             return False
         state.phase = Phase.READY
         state.ready_at = now
+        if not state.arrival:
+            self.arrivals = state.arrival = self.arrivals + 1
         self.changed = True
         self._queue(state)
         return True
@@ -280,7 +193,7 @@ class Market:
         only_main = state.task.where == "main" or state.task.id in main.cached
         if state.in_doubt and self.able(state, main):
             only_main = not any(self.able(state, agent) and agent.load < agent.slots for agent in self.others())
-        item = (-state.rank_ms, state.order, state.task.id)
+        item = state.urgency
         if only_main:
             heapq.heappush(self.for_main, item)
         else:
@@ -376,12 +289,20 @@ class Market:
         state.phase = Phase.RUNNING
         self.touch(self.agents[live.node])
         if state.may_be_copied:
-            heapq.heappush(self.watch, (self.overdue_at(state, live), state.order, state.task.id, live.attempt))
+            self.watch_out(state, live, self.forecast.slow_ms(state.task.id))
+
+    def watch_out(self, state: TaskState, live: Live, takes_ms: int) -> None:
+        """Look at it again when it has run for what takes so long at speed 1."""
+        heapq.heappush(self.watch, (self.runs_until(live, takes_ms), state.order, state.task.id, live.attempt))
+
+    def runs_until(self, live: Live, takes_ms: int) -> Instant:
+        """When it has."""
+        began = live.awarded_at if live.started_at is None else live.started_at
+        return after(began, round(takes_ms / self.agents[live.node].speed))
 
     def overdue_at(self, state: TaskState, live: Live) -> Instant:
         """When a running attempt takes much longer than it should."""
-        began = live.awarded_at if live.started_at is None else live.started_at
-        return after(began, round(self.forecast.overdue_ms(state.task.id) / self.agents[live.node].speed))
+        return self.runs_until(live, self.forecast.overdue_ms(state.task.id))
 
     def drop(self, state: TaskState, node: NodeId) -> None:
         """The award that `node` has came to nothing."""
@@ -397,10 +318,17 @@ class Market:
         if not state.lives and self.held_mutexes.get(state.task.mutex) == state.task.id:
             del self.held_mutexes[state.task.mutex]
 
+    def hand_back(self, state: TaskState, node: NodeId, *, asked: bool) -> None:
+        """The award that `node` has is handed back, as it was asked or for some reason of its own. A copy that never started is none."""
+        self.drop(state, node)
+        state.taken_back += asked or bool(state.lives)
+        state.copies -= asked and bool(state.lives)
+
     def release(self, state: TaskState) -> None:
         """It is nobody's any more."""
         for node in list(state.lives):
             self.drop(state, node)
+        self.slow.pop(state.task.id, None)
         self.overdue.pop(state.task.id, None)
 
     def requeue(self, state: TaskState, now: Instant) -> None:

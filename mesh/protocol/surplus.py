@@ -24,8 +24,9 @@ from typing import Final, NamedTuple
 from mesh.protocol.bulletin import Bulletin
 from mesh.protocol.clearing import COPIES_MAX
 from mesh.protocol.effects import Effect, Send, Tell
-from mesh.protocol.market import Agent, Market, TaskState
+from mesh.protocol.market import Agent, Market
 from mesh.protocol.news import AgentLeft
+from mesh.protocol.standing import TaskState
 from mesh.types import Instant, NodeId, TaskId, after
 from mesh.wire.messages import Released
 

@@ -7,7 +7,8 @@ import pytest
 
 from mesh.protocol import membership
 from mesh.protocol.leader import Leader
-from mesh.protocol.market import Market, Phase, TaskState
+from mesh.protocol.market import Market
+from mesh.protocol.standing import Phase, TaskState
 from mesh.protocol.worker import Worker
 from mesh.sim import cluster, live
 

@@ -14,7 +14,8 @@ from mesh.protocol.clearing import (
     TAKE_BACKS_MAX,
 )
 from mesh.protocol.estimate import GUESS_MS
-from mesh.protocol.market import DECIDE_MAX_MS, GIVE_UP_MS, Agent, Market, Phase
+from mesh.protocol.market import DECIDE_MAX_MS, GIVE_UP_MS, Agent, Market
+from mesh.protocol.standing import Phase
 from mesh.types import Instant, NodeId, TaskId
 from mesh.wire.messages import Bid, Record
 from tests.unit.protocol.scripted import graph_of, task
@@ -822,3 +823,52 @@ def test_a_task_of_unknown_length_is_copied_only_where_nothing_else_is_to_be_don
     assert stall.clear() == [("a2", "b")]
     stall.agent("a3")
     assert stall.clear() == [("a3", "a")]
+
+
+def test_where_nobody_knew_how_long_tasks_take_those_about_as_urgent_go_in_the_order_in_which_they_became_ready():
+    stall = Stall("first:deploy", "root:build", task("then:deploy", "root:build"), task("x:test"), task("y:test"))
+    agent = stall.agent("a1", 1)
+    for target, duration_ms in (("deploy", 3_000), ("test", 2_500), ("build", 3_500)):
+        stall.market.learn(TaskId(f"other:{target}"), agent.node, duration_ms)
+    stall.market.rank()
+    order = []
+    while awards := stall.clear():
+        order += [name for _, name in awards]
+        stall.done(order[-1])
+    assert order == ["root:build", "first:deploy", "x:test", "y:test", "then:deploy"]
+
+
+def test_a_task_that_many_know_is_copied_sooner_where_a_slot_is_idle_anyway():
+    for ready, copied in ((), [("idle", "a")]), (("less",), [("idle", "less")]):
+        stall = Stall("a")
+        for _ in range(30):
+            stall.knows(a=10_000)
+        stall.agent("a1")
+        stall.clear()
+        stall.run("a")
+        stall.agent("idle")
+        stall.wait(12_000)
+        assert stall.clear() == []
+        if ready:
+            stall.add(*ready)
+            stall.bid(NodeId("a1"), 1, takes=False, reason="it is busy")
+            stall.bid(NodeId("idle"), 1)
+        stall.wait(1_000)
+        assert stall.clear() == copied
+
+
+def test_a_copy_in_advance_is_taken_back_from_behind_a_task_that_hangs_itself():
+    stall = Stall("a", "b", "less")
+    stall.knows(a=10_000, b=15_900, less=1_000)
+    stall.agent("a1")
+    stall.agent("a2")
+    stall.clear()
+    stall.run("a", "b")
+    stall.wait(15_000)
+    assert stall.clear() == [("a1", "a")]
+    stall.wait(10_000)
+    stall.clear()
+    assert stall.taken_back() == ["a"]
+    state = stall.market.tasks[TaskId("a")]
+    stall.market.hand_back(state, NodeId("a1"), asked=True)
+    assert (state.copies, list(state.lives)) == (0, [NodeId("a2")])
