@@ -128,6 +128,8 @@ class Reckoning:
     def place(self, state: TaskState, *, may_wait: bool = True) -> Place | None:
         """Where it should go: to somebody who can take it now, or somewhere where it is worth waiting, if it may wait; None where nobody can do it at all."""
         places = list(self._places(state))
+        if len(places) == 1:
+            return places[0]
         best = min(places, key=Place.order, default=None)
         ready = [place for place in places if place.ready]
         # Whoever can begin at once comes before a slot that will be free soon: that is a guess.
@@ -173,9 +175,9 @@ class Reckoning:
                 heapq.heappop(heap)
                 continue
             agent = self.market.agents[entry.node]
-            present = entry._replace(free_at=self.slots(entry.node)[0].free_at, load=agent.load)
-            if present != entry:
-                heapq.heapreplace(heap, present)
+            free_at = self.slots(entry.node)[0].free_at
+            if (free_at, agent.load) != (entry.free_at, entry.load):
+                heapq.heapreplace(heap, Entry(free_at, agent.load, entry.node, entry.version))
             elif self._may(state, agent):
                 found = agent
             else:
@@ -239,7 +241,8 @@ def _look(market: Market) -> None:
         if node == market.main and market.main_slots < 1:
             continue
         bid = agent.bid
-        if bid is not None and bid.open:
+        # Before it has compared a graph it can be given nothing, and its idle slots are none.
+        if bid is not None and bid.open and bid.graphs > 0:
             market.stock.put(node, outlook(market, agent), agent.load, agent.speed_class)
         if bid is None or (not bid.reason and bid.graphs < market.graphs):
             market.stock.comparing[node] = None

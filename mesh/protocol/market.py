@@ -161,10 +161,9 @@ class Market:
         for state in reversed(self.tasks.values()):
             if state.phase is not Phase.DONE:
                 state.duration_ms, state.sure = expect(state.task.id)
-                behind = (self.tasks[dependent] for dependent in self.dependents[state.task.id])
-                longest = max(behind, key=lambda other: other.rank_ms, default=None)
                 state.rank_ms, state.guessed = state.duration_ms, state.task.id not in forecast.tasks
-                if longest is not None:
+                if behind := self.dependents[state.task.id]:
+                    longest = max((self.tasks[dependent] for dependent in behind), key=lambda other: other.rank_ms)
                     state.rank_ms += longest.rank_ms
                     state.guessed |= longest.guessed
         for agent in self.agents.values():
@@ -172,10 +171,10 @@ class Market:
             self.touch(agent)
         self.changed = True
         waiting = [state for _, _, task in self.ready if (state := self.tasks[task]).phase is Phase.READY]
-        self.ready = []
-        # In their new order, so that each one goes to the end.
-        for state in sorted(waiting, key=lambda state: state.urgency):
-            self._queue(state)
+        self.ready = sorted(state.urgency for state in waiting if not state.in_doubt)
+        for state in waiting:
+            if state.in_doubt:
+                self._queue(state)
 
     def _become_ready(self, state: TaskState, now: Instant) -> bool:
         if state.waits_for or state.phase is not Phase.WAITING:
