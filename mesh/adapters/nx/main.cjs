@@ -63,7 +63,7 @@ async function run(original, nx, tasks, options, context) {
     const cache = nx.load('tasks-runner/cache').getCache(options);
     conversation = await Conversation.open(address);
     const local = await lookUp(nx, cache, options, context);
-    const answer = await conversation.ask({ do: 'plan', plan: makePlan(nx, options, context, local) });
+    const answer = await conversation.ask({ do: 'plan', plan: makePlan(nx, cache, options, context, local) });
     if (answer.do === 'leave') process.exit(0);
     if (answer.do === 'accept') return await new Run(nx, cache, options, context).drive(tasks, local.settled, conversation);
     notice(answer.reason);
@@ -324,7 +324,7 @@ function closure({ dependencies }, ids, found = new Set()) {
   return found;
 }
 
-function makePlan(nx, options, context, { local, settled }) {
+function makePlan(nx, cache, options, context, { local, settled }) {
   const graph = context.taskGraph;
   const all = Object.values(graph.tasks);
   return {
@@ -338,6 +338,7 @@ function makePlan(nx, options, context, { local, settled }) {
     skip_cache: Boolean(options.skipNxCache),
     skip_remote_cache: Boolean(options.skipRemoteCache),
     other_remote_cache: otherRemoteCache(),
+    legacy_cache: isLegacy(nx, cache),
     node_path: nodePath(nx.load('utils/workspace-root').workspaceRoot),
     local: [...local],
     settled: [...settled],
@@ -379,6 +380,12 @@ function otherRemoteCache() {
       return false;
     }
   }) ?? '';
+}
+
+/** Whether nx 20 keeps its results as it did before it had a database: it asks no cache on the network then, or only that of Nx Cloud. */
+function isLegacy(nx, cache) {
+  const { DbCache } = nx.load('tasks-runner/cache');
+  return DbCache !== undefined && !(cache instanceof DbCache);
 }
 
 /** Where node looks for modules at last, within the workspace relative to it: pnpm starts nx with such places, and nx resolves imports there. */

@@ -190,4 +190,9 @@ def _objection(plan: Plan, read: Reader) -> str:
         return "nx was told not to use its cache, through which dte passes outputs on; nx runs all tasks here"
     if package := read.text("other_remote_cache"):
         return f"nx prefers {package} to dte's cache; take it out of the workspace to distribute tasks; nx runs all tasks here"
+    if read.flag("legacy_cache"):
+        return (
+            f"nx {plan.nx} is told to use its legacy cache (useLegacyCache in nx.json, NX_DISABLE_DB, NX_DB_CACHE), "
+            "through which dte cannot pass outputs on; nx runs all tasks here"
+        )
     return ""

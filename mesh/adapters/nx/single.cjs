@@ -8,8 +8,9 @@
 const path = require('node:path');
 const { internals } = require('./link.cjs');
 
-/** Whether this nx can do it. */
+/** Whether this nx can do it, and puts what it makes into a cache such as dte's: nx before 20.8 has all the parts, and no such cache. */
 function runsSingleTasks(nx) {
+  if (typeof nx.maybe('native').HttpRemoteCache !== 'function') return false;
   return typeof discrete(nx) === 'function' || parts(nx).every((part) => typeof part === 'function');
 }
 

@@ -118,6 +118,7 @@ def _plan(workspace: Path, version: str, targets: Sequence[str], environ: Mappin
             "skip_cache": bool(environ.get("NX_SKIP_NX_CACHE") or environ.get("NX_DISABLE_NX_CACHE")),
             "skip_remote_cache": bool(environ.get("NX_SKIP_REMOTE_CACHE") or environ.get("NX_DISABLE_REMOTE_CACHE")),
             "other_remote_cache": next(iter(caches), ""),
+            "legacy_cache": _is_legacy(workspace, version, environ),
             "node_path": [],
         }
     )
@@ -129,6 +130,12 @@ def _runs_single_tasks(workspace: Path, environ: Mapping[str, str]) -> bool:
         ("node", os.fspath(SINGLE)), cwd=workspace, env=dict(environ), capture_output=True, timeout=NX_S, check=False
     )
     return found.returncode == 0
+
+
+def _is_legacy(workspace: Path, version: str, environ: Mapping[str, str]) -> bool:
+    """Whether nx 20 is told to keep its results without a database; nx 21 knows no such thing."""
+    told = environ.get("NX_DISABLE_DB") == "true" or environ.get("NX_DB_CACHE") == "false"
+    return version.startswith("20.") and (told or bool(_read(workspace / "nx.json").get("useLegacyCache")))
 
 
 def _nx(workspace: Path, environ: Mapping[str, str], *arguments: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def message(tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         "skip_cache": False,
         "skip_remote_cache": False,
         "other_remote_cache": "",
+        "legacy_cache": False,
         "node_path": [],
         "local": [],
         "settled": [],
@@ -139,6 +140,7 @@ def test_tasks_of_a_second_command_have_names_of_their_own():
         ({"skip_cache": True}, "not to use its cache"),
         ({"skip_remote_cache": True}, "not to use its cache"),
         ({"other_remote_cache": "@nx/s3-cache"}, "@nx/s3-cache"),
+        ({"legacy_cache": True}, "useLegacyCache"),
         ({"local": ["p1:build"], "settled": ["p1:build"]}, "already"),
     ],
 )
