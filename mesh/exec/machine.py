@@ -21,15 +21,10 @@ _MOUNT: Final = "sys/fs/cgroup"
 
 def processors(root: Path = ROOT) -> int:
     """How many processors this process may keep busy: those it may run on, and no more than the limits allow time of, rounded up."""
-    allowed = len(os.sched_getaffinity(0))
-    quotas = [_share(text) for text in _limits(root, "cpu", "cpu.max")]
-    quotas += [
-        _share(f"{quota} {period}")
-        for quota, period in zip(
-            _limits(root, "cpu", "cpu.cfs_quota_us"), _limits(root, "cpu", "cpu.cfs_period_us"), strict=False
-        )
-    ]
-    return max(1, min(allowed, *(math.ceil(quota) for quota in quotas if quota is not None), allowed))
+    version_1 = zip(_limits(root, "cpu", "cpu.cfs_quota_us"), _limits(root, "cpu", "cpu.cfs_period_us"), strict=False)
+    quotas = [*_limits(root, "cpu", "cpu.max"), *(f"{quota} {period}" for quota, period in version_1)]
+    shares = [math.ceil(share) for share in map(_share, quotas) if share is not None]
+    return max(1, min([len(os.sched_getaffinity(0)), *shares]))
 
 
 def machine_class() -> str:
@@ -41,7 +36,7 @@ def memory_bytes(root: Path = ROOT) -> int:
     """How much memory this process and what it starts may use."""
     files = (*_limits(root, "memory", "memory.max"), *_limits(root, "memory", "memory.limit_in_bytes"))
     # "max" of version 2 is none, and neither is the huge number of version 1.
-    return min(psutil.virtual_memory().total, *(int(text) for text in files if text.isdigit()), 2**63)
+    return min([psutil.virtual_memory().total, *(int(text) for text in files if text.isdigit())])
 
 
 def _share(text: str) -> float | None:

@@ -74,11 +74,9 @@ def needs_of(market: Market, state: TaskState, agent: Agent) -> int:
 
 
 def _behind(ends_at: int, duration_ms: int, state: TaskState) -> Slot:
-    """A slot that runs a task until then. Where that is a guess nothing is given to it in advance: it might wait for long, while others become free.
-    What takes no longer than a message or two may be off by a lot, and nothing behind it waits for long.
-    """
+    """A slot that runs a task until then. Where that is a guess nothing is given to it in advance: it might wait for long, while others become free."""
     soon_ms = min(max(duration_ms * SOON_PERCENT // 100, SOON_MIN_MS), SOON_MAX_MS)
-    soon_at = ends_at - soon_ms if state.sure or duration_ms <= SOON_MIN_MS else NEVER
+    soon_at = ends_at - soon_ms if state.sure else NEVER
     return Slot(ends_at, soon_at, state.rank_ms - state.duration_ms, duration_ms * LEFT_PERCENT // 100)
 
 
@@ -198,7 +196,7 @@ class Reckoning:
     def take(self, state: TaskState, place: Place) -> None:
         """Its slots are taken in the reckoning, whether it is awarded or held."""
         slots = self.slots(place.agent.node)
-        # Nothing is kept of a reckoning, where it is only held.
+        # The heaps of the stock now have what was taken here, and nothing is kept of a reckoning: the next one looks at this agent anew.
         self.market.stock.touched[place.agent.node] = None
         needs = needs_of(self.market, state, place.agent)
         slot = _behind(place.ends_at, place.ends_at - place.free_at, state)

@@ -48,6 +48,8 @@ _APART: Final = 1 / 2
 """So many standard deviations more than what chance makes of equal agents are too many: samples are limited, and their variances rather over- than underrated."""
 _SHORT_MS: Final = 100
 """Of tasks that take so long a message is a noticeable part."""
+_MOMENT_MS: Final = 20
+"""What should take so long may take many times as long, and nothing behind it waits for long."""
 _PRIOR_AGENTS: Final = 2
 """Agents that `_OF_SPEEDS` counts for, beside what this run's agents differ by."""
 
@@ -227,8 +229,10 @@ class Forecast:
         return _OF_TARGET if target is None else target.variance(_OF_TARGET, 4)
 
     def is_sure(self, task: TaskId) -> bool:
-        """Whether its duration is known well enough to say when it will be over. What only this run has shown is so where being wrong costs no more than a message does."""
-        return task in self.tasks or (self._variance(task) <= _SURE and self.duration_ms(task) <= _SHORT_MS)
+        """Whether its duration is known well enough to say when it will be over. What only this run has shown is so where being wrong costs no more than a message or two."""
+        if task in self.tasks:
+            return True
+        return self.duration_ms(task) <= (_SHORT_MS if self._variance(task) <= _SURE else _MOMENT_MS)
 
     def expectations(self) -> Callable[[TaskId], tuple[int, bool]]:
         """`duration_ms` and `is_sure` for many tasks, as of now: where nothing is known of a task itself they are those of its family, reckoned once."""

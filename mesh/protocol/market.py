@@ -116,7 +116,9 @@ class Market:
     left: int = 0
     """Tasks that are not done."""
     graphs: int = 0
+    """How many have been planned: who has compared fewer still compares."""
     stock: Stock = field(default_factory=Stock)
+    """The slots of all bidders, as they were looked at last."""
     sharing: dict[NodeId, None] = field(default_factory=dict)
     """Agents that work in the main job's own workspace."""
     _width: Width | None = None
@@ -320,8 +322,11 @@ class Market:
     def hand_back(self, state: TaskState, node: NodeId, *, asked: bool) -> None:
         """The award that `node` has is handed back, as it was asked or for some reason of its own. A copy that never started is none."""
         self.drop(state, node)
-        state.taken_back += asked or bool(state.lives)
-        state.copies -= asked and bool(state.lives)
+        runs_elsewhere = bool(state.lives)
+        if asked or runs_elsewhere:
+            state.taken_back += 1
+        if asked and runs_elsewhere:
+            state.copies -= 1
 
     def release(self, state: TaskState) -> None:
         """It is nobody's any more."""
@@ -395,18 +400,21 @@ class Market:
         self.changed = True
         if agent.node != self.main:
             self.last_join = now
-            self.sharing |= {agent.node: None} if agent.shares_main else {}
+            if agent.shares_main:
+                self.sharing[agent.node] = None
             self.look_again()
 
     def resize(self, agent: Agent, slots: int) -> None:
         """A bidder has other slots than before."""
-        agent.slots, self.changed = slots, True
+        agent.slots = slots
         agent.load = sum(self.cpu(self.tasks[task].task, agent) for task in agent.jobs)
         self.touch(agent)
+        self.changed = True
 
     def touch(self, agent: Agent) -> None:
         """It has changed: its slots are looked at anew."""
-        agent.outlook = self.stock.touched[agent.node] = None
+        agent.outlook = None
+        self.stock.touched[agent.node] = None
 
     def leave(self, node: NodeId) -> list[TaskState]:
         """A bidder is gone; returns what it had."""

@@ -134,6 +134,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print nothing but one line of JSON")
     asked = parser.parse_args()
     chosen = [plan for plan in plans() if asked.only in f"{plan[0]} {plan[1] or plan[2]} on {plan[3]}"]
+    if not chosen:
+        parser.error(
+            f"--only {asked.only}: no graph has this in its name; `monorepo 80 on 4` and `workflow blast on 32` are two"
+        )
     work = [(*plan, seed) for seed in range(asked.seeds) for plan in chosen]
     with multiprocessing.Pool(asked.jobs) as pool:
         found = [row for several in pool.imap(rows, work) for row in several]

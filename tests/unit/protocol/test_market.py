@@ -156,8 +156,7 @@ def test_behind_a_task_of_a_moment_the_next_one_is_given_out_however_little_is_k
     for number, took_ms in enumerate((1, 100) * 5):
         stall.market.learn(TaskId(f"t/{number + 3}"), MAIN, took_ms)
     stall.market.rank()
-    first = stall.market.tasks[TaskId("t/1")]
-    assert (first.duration_ms < SOON_MIN_MS, first.sure) == (True, False)
+    assert stall.market.tasks[TaskId("t/1")].duration_ms < SOON_MIN_MS
     stall.agent("a1")
     assert stall.clear() == [("a1", "t/1"), ("a1", "t/2")]
 
