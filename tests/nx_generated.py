@@ -21,7 +21,7 @@ from typing import Any, Final
 import pytest
 
 from tests.endtoend.mesh_under_test import git
-from tests.nx_workspace import CACHE, Workspace
+from tests.nx_workspace import CACHE, IN_PLACE, Workspace
 
 VERSION: Final = "23.2.1"
 """The newest for which npm has nx and every plugin of it used here."""
@@ -205,7 +205,7 @@ def _shell(place: Path, commands: tuple[str, ...]) -> None:
     done = subprocess.run(
         ["bash", "-ec", "\n".join(commands)],
         cwd=place,
-        env={**clean, "CI": "1", "NX_DAEMON": "false", "NX_NO_CLOUD": "true", "NX_TUI": "false"},
+        env={**clean, "CI": "1", "NX_DAEMON": "false", "NX_NO_CLOUD": "true", "NX_TUI": "false", **IN_PLACE},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 NX_VERSION = os.environ.get("DTE_TEST_NX_VERSION", "24.0.6")
+IN_PLACE = {"NX_SKIP_NATIVE_FILE_CACHE": "true"}
+"""Otherwise nx copies its native library once for each path it is run from, 20 to 45 MB that nobody removes: gigabytes for the clones of all tests."""
 CACHE = Path(__file__).parents[1] / ".cache"
 
 _TOOL = """
@@ -110,7 +112,15 @@ class Workspace:
     def environment(self, **more: str) -> dict[str, str]:
         """As on a CI machine."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("NX_", "DTE_", "NODE_"))}
-        return {**clean, "HOME": str(self.home), "CI": "1", "NX_DAEMON": "false", "NX_NO_CLOUD": "true", **more}
+        return {
+            **clean,
+            "HOME": str(self.home),
+            "CI": "1",
+            "NX_DAEMON": "false",
+            "NX_NO_CLOUD": "true",
+            **IN_PLACE,
+            **more,
+        }
 
     def nx(self, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
         """Plain nx, or with `environment` whatever it makes of it."""

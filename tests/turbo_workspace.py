@@ -44,6 +44,8 @@ const tasks = {
   e2e() { write('../../notes/over', ''); console.log(`e2e ok ${name}`); },
   env() { console.log(JSON.stringify(process.env)); },
   loud() { write('../../report.txt', name); write('notes/x.txt', name); console.log(`noted ${name}`); },
+  link() { fs.mkdirSync('node_modules', { recursive: true }); fs.symlinkSync('..', `node_modules/${name}`); },
+  linked() { read(`node_modules/${name}/src/index.js`); console.log(`${name} knows itself`); },
   sleep() { console.log('asleep'); setTimeout(() => {}, 600_000); },
 };
 tasks[what]();
@@ -61,6 +63,8 @@ _TURBO_JSON = {
         "test": {"dependsOn": ["build"], "outputs": ["coverage/**"]},
         "lint": {},
         "env": {"env": ["BUILD_MODE"]},
+        "link": {},
+        "linked": {"dependsOn": ["link"]},
         "sleep": {},
         "loud": {"dependsOn": ["^build"], "outputs": ["notes/**"]},
         "deploy": {"dependsOn": ["build"], "cache": False},

@@ -2,6 +2,9 @@
 
 git is asked before the first task and after each one. That costs time, which grows with the checkout: a task that was short against the last
 look is not followed by one, and what it left is found after a later task.
+
+Of node_modules git says nothing. What a task installs or links in that of its own project, as a package that uses itself by its name does, is found
+by the names there.
 """
 
 import os
@@ -22,7 +25,7 @@ NAMED_MAX: Final = 3
 
 _UNTRACKED: Final = ("??", "!!")
 _OWN_PLACES: Final = frozenset((".git", ".nx", ".turbo", "node_modules"))
-"""Caches of tools: whatever is in there, no task depends on it."""
+"""Caches of tools: whatever is in there, no task depends on it. Of node_modules that holds for names with a dot only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,16 @@ class Leftovers:
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
         self._seen: set[tuple[str, bool]] | None = None
+        self._installed: dict[str, set[str]] = {}
         self._took_ms = 0.0
         self._looking = trio.Lock()
         self._certain = True
 
-    async def begin(self) -> None:
-        """Remember how the workspace is before the first task."""
+    async def before(self, home: str | None) -> None:
+        """Remember how the workspace is before the first task, and what is installed in `home` before the first one there."""
         async with self._looking:
+            if home is not None and home not in self._installed:
+                self._installed[home] = await trio.to_thread.run_sync(_installed, self._workspace, home)
             if self._seen is None:
                 found = await self._look()
                 self._seen = None if found is None else set(found)
@@ -69,25 +75,44 @@ class Leftovers:
         Where other tasks run `beside` it, only what is new below `home`, the directory of its project ("" for the root); nothing without one.
         """
         async with self._looking:
-            if self._seen is None or self._took_ms > duration_ms * LOOK_SHARE_MAX or (beside and home is None):
-                self._certain = False
-                return Left()
-            found = await self._look()
-            if found is None:
-                self._certain = False
-                return Left()
-            new = [entry for entry in found if entry not in self._seen]
-            certain = self._certain and not beside
-            if beside:
-                new = [entry for entry in new if _below(entry[0], home or "")]
-            self._certain = not beside
-            self._seen.update(new)
+            left = await self._found(duration_ms, home, declared, beside=beside)
+            linked = await self._linked(home, declared)
+            return Left(
+                tuple(sorted((*left.untracked, *linked))), left.changed, left.certain and not (linked and beside)
+            )
+
+    async def _found(
+        self, duration_ms: int, home: str | None, declared: Callable[[str], bool], *, beside: bool
+    ) -> Left:
+        """What git finds."""
+        if self._seen is None or self._took_ms > duration_ms * LOOK_SHARE_MAX or (beside and home is None):
+            self._certain = False
+            return Left()
+        found = await self._look()
+        if found is None:
+            self._certain = False
+            return Left()
+        new = [entry for entry in found if entry not in self._seen]
+        certain = self._certain and not beside
+        if beside:
+            new = [entry for entry in new if _below(entry[0], home or "")]
+        self._certain = not beside
+        self._seen.update(new)
         told = [(path, tracked) for path, tracked in new if tracked or not declared(path.rstrip("/"))]
         return Left(
             tuple(path for path, tracked in told if not tracked),
             tuple(path for path, tracked in told if tracked),
             certain,
         )
+
+    async def _linked(self, home: str | None, declared: Callable[[str], bool]) -> list[str]:
+        """What is new in the project's node_modules."""
+        if home not in self._installed:
+            return []
+        found = await trio.to_thread.run_sync(_installed, self._workspace, home)
+        new = found - self._installed[home]
+        self._installed[home] |= new
+        return [path for path in new if not declared(path)]
 
     async def _look(self) -> list[tuple[str, bool]] | None:
         """All that git does not find as it is committed: path, and whether it is tracked. None where git cannot tell."""
@@ -117,6 +142,23 @@ class Leftovers:
             self._took_ms = (time.monotonic() - began) * 1_000
             return _entries(done.stdout) if done.returncode == 0 else None
         return None
+
+
+def _installed(workspace: Path, home: str) -> set[str]:
+    """The packages in the node_modules of `home`, as paths from the workspace."""
+    place = PurePosixPath(home, "node_modules")
+    names = _names(workspace / place)
+    scoped = (
+        f"{scope}/{name}" for scope in names if scope.startswith("@") for name in _names(workspace / place / scope)
+    )
+    return {str(place / name) for name in (*(name for name in names if not name.startswith("@")), *scoped)}
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [each.name for each in folder.iterdir() if not each.name.startswith(".")]
+    except OSError:
+        return []
 
 
 def _entries(said: bytes) -> list[tuple[str, bool]]:

@@ -34,7 +34,7 @@ class Remarks:
     async def before(self, task: Task) -> None:
         """It is about to run."""
         if self._says_something(task):
-            await self._leftovers.begin()
+            await self._leftovers.before(_home(task))
 
     async def after(self, task: Task, duration_ms: int, *, beside: bool) -> str:
         """It has succeeded, and others run still where `beside`: one line, or ""."""

@@ -77,6 +77,24 @@ def test_after_enough_failures_turbo_ends_without_doing_the_rest_here(site: Turb
     assert dte("verify", str(main.ledger)).returncode == 0
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_link_in_node_modules_travels_where_it_is_declared_and_is_named_where_it_is_not(
+    tmp_path: Path, declared: bool
+):
+    link = {"link": {"outputs": ["node_modules/p0"] if declared else []}, "linked": {"dependsOn": ["link"]}}
+    site = TurboSite(tmp_path / "site", make_workspace(tmp_path / "site/ws", 1, ("link", "linked"), tasks=link))
+    try:
+        agents = [site.agent("a1", "--targets", "*#link"), site.agent("a2", "--targets", "*#linked")]
+        main = site.turbo("run", "linked")
+        assert main.ended(LIMIT_S) == (0 if declared else 1)
+        assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
+    finally:
+        site.close()
+    told = "p0#link on a1: it left packages/p0/node_modules/p0, which no task declares as outputs"
+    assert any(told in notice for notice in main.json["notices"]) is not declared
+    assert main.tasks["p0#link"]["where"] == "a1"
+
+
 def test_without_agents_turbo_runs_everything_here(site: TurboSite):
     main = site.main("--agent-wait", "1s", "--", "npx", "turbo", *COMMAND, **QUIET)
     assert main.ended(LIMIT_S) == 0

@@ -20,15 +20,18 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def left_by(checkout: Path, *steps: "dict[str, str] | Callable[[Leftovers], object]", **how: object) -> list[Left]:
+def left_by(
+    checkout: Path, *steps: dict[str, str], and_then: Callable[[], object] = lambda: None, **how: object
+) -> list[Left]:
     """Begin, and after each of `steps`, a task's files, look."""
     told: list[Left] = []
 
     async def main() -> None:
         leftovers = Leftovers(checkout)
-        await leftovers.begin()
+        await leftovers.before("a")
         for files in steps:
             write_files(checkout, files)
+            and_then()
             settings = {"duration_ms": LONG_MS, "home": "a", "declared": lambda path: path == "a/dist", "beside": False}
             told.append(await leftovers.after(**{**settings, **how}))
 
@@ -60,7 +63,30 @@ def test_what_was_there_before_the_first_task_is_nobodys(checkout: Path) -> None
 
 
 def test_caches_of_tools_are_nobodys_either(checkout: Path) -> None:
-    assert left_by(checkout, {"node_modules/.vite/x": "1", ".nx/y": "1", "a/node_modules/z": "1"}) == [Left()]
+    assert left_by(checkout, {"node_modules/.vite/x": "1", ".nx/y": "1", "a/node_modules/.cache/z": "1"}) == [Left()]
+
+
+def test_what_a_task_installs_or_links_in_its_own_project_is_told_once_however_short_it_was(checkout: Path) -> None:
+    write_files(checkout, {"a/node_modules/old/x": "1", "a/node_modules/@of/old/x": "1"})
+
+    def link() -> None:
+        link = checkout / "a/node_modules/itself"
+        link.unlink(missing_ok=True)
+        link.symlink_to("..")
+
+    made = {"a/node_modules/@of/new/x": "1", "a/node_modules/old/y": "1", "b/node_modules/other/x": "1"}
+    first, second = left_by(checkout, made, {}, and_then=link, duration_ms=0)
+    assert first == Left(untracked=("a/node_modules/@of/new", "a/node_modules/itself"))
+    assert second == Left()
+
+
+def test_what_is_linked_while_another_task_runs_may_be_that_ones(checkout: Path) -> None:
+    (told,) = left_by(checkout, {"a/node_modules/new/x": "1"}, beside=True)
+    assert told.remark().startswith("it, or a task beside it, left a/node_modules/new, which no task declares")
+
+
+def test_what_is_declared_in_node_modules_travels(checkout: Path) -> None:
+    assert left_by(checkout, {"a/node_modules/new/x": "1"}, declared=lambda path: "new" in path) == [Left()]
 
 
 def test_beside_others_only_the_own_project_is_a_tasks_and_what_comes_later_may_be_anybodys(checkout: Path) -> None:
