@@ -28,6 +28,7 @@ import mesh
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.ledger.tiles import split_bundle
+from tests.nx_workspace import IN_PLACE
 
 LIMIT_S = 90
 """No process of these tests has a reason to live longer; on a busy machine most of it is waiting for a processor."""
@@ -182,6 +183,7 @@ class Site:
             "DTE_RUN_ID": self.run_id,
             MARK: self.mark,
             "SITE": str(self.root),
+            **IN_PLACE,
             **more,
         }
 
