@@ -219,7 +219,9 @@ class Peer:
             self.transfers,
             results,
             domain,
-            lambda tasks: Remarks(settings.workspace, tasks, settings.role == "main", node.shares_main),
+            lambda tasks: Remarks(
+                settings.workspace, tasks, settings.role == "main", node.shares_main, node.works_alone
+            ),
         )
         self.logs = LogBook(self.store, self.observer.log)
         self.shelf = LogShelf(self.store, self.logs.read)

@@ -18,17 +18,23 @@ _TOOLS: Final = (NX, TURBO)
 class Remarks:
     """One node's workspace. `tasks` are all that this node knows of.
 
-    On the main job only changed files count: whatever else a task leaves there is where the user looks for it. Local agents share that place with
-    it and with each other, and say nothing.
+    On a main job that is `alone` only changed files count: whatever else a task leaves there is where the user looks for it. Local agents share
+    that place with it and with each other, and say nothing.
     """
 
     def __init__(
-        self, workspace: Path, tasks: Mapping[TaskId, Task], is_main: bool, shares_main: Callable[[], bool]
+        self,
+        workspace: Path,
+        tasks: Mapping[TaskId, Task],
+        is_main: bool,
+        shares_main: Callable[[], bool],
+        alone: Callable[[], bool],
     ) -> None:
         self._leftovers = Leftovers(workspace)
         self._tasks = tasks
         self._is_main = is_main
         self._shares_main = shares_main
+        self._alone = alone
         self._outputs: dict[TaskId, Globs | None] = {}
 
     async def before(self, task: Task) -> None:
@@ -41,7 +47,7 @@ class Remarks:
         if not self._says_something(task):
             return ""
         left = await self._leftovers.after(duration_ms, _home(task), self._declared, beside=beside)
-        return (Left(changed=left.changed, certain=left.certain) if self._is_main else left).remark()
+        return (Left(changed=left.changed, certain=left.certain) if self._alone() else left).remark()
 
     def _says_something(self, task: Task) -> bool:
         return task.tool in _TOOLS and (self._is_main or not self._shares_main())

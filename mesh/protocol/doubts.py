@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mesh.ledger.completion import Completion
-from mesh.types import NodeId, TaskId
+from mesh.protocol.market import Market
+from mesh.protocol.standing import TaskState
+from mesh.types import Instant, NodeId, TaskId
 
 STRIKES_MAX: Final = 3
 QUICK_MAX_MS: Final = 60_000
@@ -43,10 +45,17 @@ class Doubts:
     """Who is given nothing for now."""
     _strikes: dict[NodeId, dict[TaskId, None]] = field(default_factory=dict)
 
-    def may_doubt(self, node: NodeId, failed: Completion) -> bool:
-        """Whether this failure can say something about `node`."""
+    def may_doubt(self, failed: Completion, state: TaskState, node: NodeId, market: Market, now: Instant) -> bool:
+        """Whether this failure may be the agent's own: it has completed nothing yet, nobody else has failed at the task, and somebody else can try."""
         quick = failed.ended_ms - failed.started_ms < QUICK_MAX_MS
-        return node not in self.proven and quick and not failed.allowed_to_fail
+        # Who works in the main job's own workspace has nothing of its own that could be broken.
+        own = node != market.main and not market.agents[node].shares_main
+        if not own or not quick or node in self.proven or failed.allowed_to_fail:
+            return False
+        if state.worn_out or any(other != node for other, _ in state.failed):
+            return False
+        others = (other for other in market.agents.values() if other.node != node)
+        return any(market.may_come_to(state, other, now) for other in others)
 
     def prove(self, node: NodeId) -> list[Doubt]:
         """`node` has completed a task that it ran: returns its failures, which count now."""

@@ -26,6 +26,7 @@ from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
 from mesh.protocol.stalls import Stalls
 from mesh.protocol.standing import Live, Phase, TaskState
+from mesh.protocol.strays import Strays
 from mesh.protocol.surplus import Surplus
 from mesh.types import Blob, Epoch, Instant, NodeId, Seq, TaskId
 from mesh.wire.messages import (
@@ -47,8 +48,6 @@ HAND_BACKS_MAX: Final = 2
 """So often one agent may say of one task that it cannot run it just now; then it is not asked again."""
 FETCHES_MAX: Final = 3
 """After so many awards an agent that cannot get what a task needs is not given it again."""
-ATTEMPTS_MAX: Final = 10
-"""A task whose awards come to nothing this often, for whatever reason, is failed: something eats agents."""
 
 
 @dataclass(slots=True)
@@ -64,6 +63,7 @@ class Leader:
     brakes: Brakes = field(default_factory=Brakes)
     doubts: Doubts = field(default_factory=Doubts)
     stalls: Stalls = field(default_factory=Stalls)
+    strays: Strays = field(default_factory=Strays)
     surplus: Surplus = field(default_factory=Surplus)
     graphs: list[Blob] = field(default_factory=list)
     seq: Seq = Seq(0)
@@ -313,7 +313,7 @@ class Leader:
         failed: Completion | None = None,
     ) -> list[Effect]:
         """That attempt came to nothing: unless a copy goes on, it is to be run once more. `failed` is the result that was not taken."""
-        if not quiet and not state.lives and state.attempts >= ATTEMPTS_MAX:
+        if not quiet and not state.lives and state.worn_out:
             return self._decide(state, "failure", f"given up after {state.attempts} attempts; the last: {reason}", now)
         if not state.lives:
             self.stalls.end(state.task.id)
@@ -329,7 +329,7 @@ class Leader:
         state = self.market.tasks[task]
         if state.record is None or state.record.outputs is None or self.me in state.record.holders:
             return []
-        if state.stops or state.attempts >= ATTEMPTS_MAX:
+        if state.stops or state.worn_out:
             return []
         self.undelivered.pop(task, None)
         return self._again(state, state.attempt, "", f"its outputs are lost: {reason}", now)
@@ -360,10 +360,11 @@ class Leader:
         if (node, completion.attempt) in state.failed:
             return [*self._failed_once(state, completion, node, now), *self.clear(now)]
         if completion.status == "failure":
-            if self._tries_again(state):
+            held = self.brakes.hold(state.task.id)
+            if not held and (self._tries_again(state) or self.strays.claim(state, node, self.market, now)):
                 self.recorder.append(envelope, now)
                 return [*self._failed_once(state, completion, node, now), *self.clear(now)]
-            if self._is_doubtful(state, completion, node, now):
+            if not held and self.doubts.may_doubt(completion, state, node, self.market, now):
                 self.doubts.open[completion.task] = Doubt(node, completion, envelope)
                 state.in_doubt = True
                 effects = self._failed_once(state, completion, node, now)
@@ -382,7 +383,7 @@ class Leader:
         return [*effects, *self.clear(now)]
 
     def _tries_again(self, state: TaskState) -> bool:
-        return len(state.failed) < state.task.retries and not self.brakes.hold(state.task.id)
+        return len(state.failed) < state.task.retries
 
     def _failed_once(self, state: TaskState, failed: Completion, node: NodeId, now: Instant) -> list[Effect]:
         """It failed and may be tried again, elsewhere where that is possible. An award that is under way already is that other try."""
@@ -398,7 +399,9 @@ class Leader:
         if live is not None and live.attempt == failed.attempt:
             self.market.drop(state, node)
             reason = f"failed with exit code {failed.exit_code}"
-            if state.in_doubt:
+            if state.strays:
+                reason += f", and may lack what {state.strays} has left elsewhere: it is tried there"
+            elif state.in_doubt:
                 reason += ", and nothing has succeeded on that agent yet: another one tries"
             effects += self._again(state, failed.attempt, failed.name, reason, now, failed=failed)
         elif live is not None and live.started_at is None:
@@ -425,6 +428,7 @@ class Leader:
         task = state.task.id
         record = Record(task, done.status, done.key, done.outputs, holders)
         self.bulletin.record(record)
+        self.strays.record(done, holders)
         for holder in holders:
             self.bulletin.acknowledge(holder, task)
         ready = self.market.done(state, record, now)
@@ -435,7 +439,15 @@ class Leader:
         self.undelivered[task] = done.attempt
         self.delivered.pop(task, None)
         effects: list[Effect] = [
-            Tell(news.TaskEnded.of(done, self._where(done, holders), state.attempts, index, flaky=bool(state.failed))),
+            Tell(
+                news.TaskEnded.of(
+                    done,
+                    self._where(done, holders),
+                    state.attempts,
+                    index,
+                    flaky=bool(state.failed) and not state.strays,
+                )
+            ),
             Deliver.of(done, holders, in_place=in_place),
         ]
         if done.status == "success" and done.problem:
@@ -460,34 +472,19 @@ class Leader:
 
     # --- doubts --------------------------------------------------------------------------------------
 
-    def _is_doubtful(self, state: TaskState, failed: Completion, node: NodeId, now: Instant) -> bool:
-        """Whether this failure may be the agent's own: it has completed nothing yet, nobody else has failed at the task, and somebody else can try."""
-        agent = self.market.agents[node]
-        # Who works in the main job's own workspace has nothing of its own that could be broken.
-        if (
-            node == self.me
-            or agent.shares_main
-            or self.brakes.hold(state.task.id)
-            or not self.doubts.may_doubt(node, failed)
-        ):
-            return False
-        if state.attempts >= ATTEMPTS_MAX or any(other != node for other, _ in state.failed):
-            return False
-        others = (other for other in self.market.agents.values() if other.node != node)
-        return any(self.market.may_come_to(state, other, now) for other in others)
-
     def _passed(self, state: TaskState, done: Completion, node: NodeId, now: Instant) -> list[Effect]:
         """A task has succeeded on `node`: that speaks for this agent, and against those on which the task has failed."""
         effects: list[Effect] = []
         if state.failed:
             where = ", ".join(dict.fromkeys(self._name(other) for other, _ in state.failed))
-            text = f"{done.task} is flaky: it failed on {where} and passed on {self._where(done, (node,))}"
+            what = f"lacks what {state.strays} left and does not declare" if state.strays else "is flaky"
+            text = f"{done.task} {what}: it failed on {where} and passed on {self._where(done, (node,))}"
             effects.append(Tell(news.Notice(text)))
         if done.cache == "none":
             for doubt in self.doubts.prove(node):
                 effects += self._count(doubt, now)
         for other, _ in state.failed:
-            if other != node:
+            if other != node and not state.strays:
                 effects += self._strike(other, done.task, now)
         return effects
 
@@ -551,7 +548,7 @@ class Leader:
         if self.undelivered.get(event.task) != event.attempt:
             return []
         state = self.market.tasks[event.task]
-        if event.local or state.stops or state.attempts >= ATTEMPTS_MAX:
+        if event.local or state.stops or state.worn_out:
             # Running it again would fail in the same place, or change what is decided: the run goes on, but it cannot be green.
             if not state.stops:
                 self.broken = self.broken or f"{event.task} is not on the main job: {event.reason}"

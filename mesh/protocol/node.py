@@ -479,6 +479,10 @@ class Node:
         theirs = main.hello.workspace if main is not None and main.hello is not None else ""
         return theirs == self.config.workspace != ""
 
+    def works_alone(self) -> bool:
+        """Whether this is a main job that has no agents."""
+        return self.leader is not None and self.leader.market.alone
+
     def _run_over(self, peer: NodeId, verdict: news.Verdict) -> list[fx.Effect]:
         if peer != self.main or self.leader is not None:
             return []

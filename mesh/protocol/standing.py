@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Final
 
 from mesh.graph import Task
 from mesh.ledger.completion import Completion
 from mesh.types import Epoch, Instant, NodeId, TaskId
 from mesh.wire.messages import Record
+
+ATTEMPTS_MAX: Final = 10
+"""A task whose awards come to nothing this often, for whatever reason, is failed: something eats agents."""
 
 
 class Phase(IntEnum):
@@ -60,6 +64,8 @@ class TaskState:
     """How many of these were taken back before they started."""
     in_doubt: bool = False
     """It failed where nothing has succeeded yet: where no other agent can try it at once, the main job does."""
+    strays: str = ""
+    """The task behind which it failed, and that left more than its outputs on another machine: there it is tried once more."""
     failed: dict[tuple[NodeId, int], None] = field(default_factory=dict)
     """Attempts that failed while retries were left: where, and which. The same failure may be told twice."""
     lives: dict[NodeId, Live] = field(default_factory=dict)
@@ -82,6 +88,11 @@ class TaskState:
     def attempts(self) -> int:
         """How often it was really tried."""
         return self.attempt - self.taken_back
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether it is given up."""
+        return self.attempts >= ATTEMPTS_MAX
 
     @property
     def may_be_copied(self) -> bool:

@@ -41,13 +41,26 @@ exports.batch = async (graph, _inputs, _overrides, context) =>
     make(context.root, task.target.project, `made for ${task.target.project}`);
     return [task.id, { success: true, terminalOutput: `made ${task.id}\\n` }];
   }));
+exports.sync = async (tree) => {
+  if (tree.exists('synced.txt')) return;
+  tree.write('synced.txt', 'synced');
+  return { outOfSyncMessage: 'synced.txt is not there' };
+};
 exports.hasher = async (task, { hasher, taskGraph, env }) => {
   const { value, details } = await hasher.hashTask(task, taskGraph, env);
   return { value: `${BigInt(value) ^ 1n}`, details };
 };
 """
 PLUGIN = {
-    "tools/plugin/package.json": {"name": "plugin", "version": "0.0.0", "executors": "./executors.json"},
+    "tools/plugin/package.json": {
+        "name": "plugin",
+        "version": "0.0.0",
+        "executors": "./executors.json",
+        "generators": "./generators.json",
+    },
+    "tools/plugin/generators.json": {
+        "generators": {"sync": {"factory": "./executor.js#sync", "schema": "./schema.json"}}
+    },
     "tools/plugin/executors.json": {
         "executors": {
             "hashed": {"implementation": "./executor.js", "schema": "./schema.json", "hasher": "./executor.js#hasher"},
@@ -83,6 +96,10 @@ def targets(name: str) -> dict[str, Any]:
         "narrow": {"command": f"{node} write out/{name}/narrow.txt", "cache": True, "outputs": [f"{{workspaceRoot}}/out/{name}"]},
         "e2e-ci": {"command": "exit 1", "cache": True},
         "e2e-ci--one": {"command": "echo one", "cache": True, "metadata": {"nonAtomizedTarget": "e2e-ci"}},
+        "make": {"command": f"sleep 1 && {node} write packages/{name}/made.txt", "cache": False},
+        "use": {"command": f"cat packages/{name}/made.txt", "cache": True, "dependsOn": ["make"]},
+        "dotenv": {"command": "echo $FROM_ROOT $FROM_PROJECT $FROM_TARGET", "cache": True},
+        "synced": {"command": "echo in sync", "cache": True, "syncGenerators": ["./tools/plugin:sync"]},
         "three": {"command": f"npx nx lint {name} && npx nx narrow {name}", "cache": False},
     }  # fmt: skip
 
@@ -109,11 +126,13 @@ class Odd(Site):
         for name in ("p0", "p1"):
             home = origin.path / "packages" / name
             (home / "project.json").write_text(json.dumps({"name": name, "targets": targets(name)}))
-            write_files(origin.path, {f"store/{name}/.keep": ""})
+            write_files(origin.path, {f"store/{name}/.keep": "", f"packages/{name}/.env": f"FROM_PROJECT={name}\n"})
+            write_files(origin.path, {f"packages/{name}/.dotenv.env": "FROM_TARGET=dotenv\n"})
             (home / "linked").symlink_to(f"../../store/{name}")
         wide = {"command": "node tools/odd.js write out/wide.txt", "cache": True, "outputs": ["{workspaceRoot}/out"]}
         p0 = origin.path / "packages/p0/project.json"
         p0.write_text(json.dumps({"name": "p0", "targets": {**targets("p0"), "wide": wide}}))
+        write_files(origin.path, {".env": "FROM_ROOT=root\n", "synced.txt": "synced"})
         (origin.path / ".gitignore").write_text("node_modules\ndist\nout\nmade.txt\nmachine.txt\nbusy-*\n.nx\n")
         git(origin.path, "add", "-A")
         git(origin.path, "commit", "-qm", "odd")
@@ -137,7 +156,7 @@ class Odd(Site):
         agent = Machine("a0", self.there.path, self.there.home, self.root / "a0-data")
         main = Machine("main", self.here.path, self.here.home, self.root / "main-data")
         self.agent("a0", "--slots", "2", on=agent, **environ)
-        return self.main("--agent-wait", "10s", "--", *command, on=main, **QUIET, **environ)
+        return self.main("--agent-wait", "10s", "--", *command, on=main, **{**QUIET, **environ})
 
 
 def left(workspace: Workspace) -> dict[str, bytes]:
@@ -188,6 +207,35 @@ def test_an_nx_within_a_task_is_an_ordinary_nx(odd: Odd):
 def test_what_a_formatter_has_changed_is_what_is_built_elsewhere(odd: Odd):
     main = odd.alike("run-many", "-t", "bundle")
     assert places(main) == {"p0:format": "main", "p1:format": "main", "p0:bundle": "a0", "p1:bundle": "a0"}
+
+
+def test_what_needs_files_that_a_task_of_the_main_job_does_not_declare_passes_there(odd: Odd):
+    main = odd.alike("run-many", "-t", "use")
+    assert set(places(main).values()) == {"main"}
+    assert (
+        "p0:use lacks what p0:make left and does not declare: it failed on a0 and passed on main"
+        in main.json["notices"]
+    )
+
+
+def test_files_with_variables_are_read_for_each_task_wherever_it_runs(odd: Odd):
+    main = odd.alike("run-many", "-t", "dotenv", "--output-style=static")
+    assert set(places(main).values()) == {"a0"}
+    assert all(f"root {name} dotenv" in main.out.read_text() for name in ("p0", "p1"))
+
+
+def test_a_generator_that_keeps_files_in_sync_is_asked_as_nx_asks_it(odd: Odd):
+    by_hand = {"CI": "false"}  # in CI nx asks none
+    main = odd.alike("run-many", "-t", "synced", **by_hand)
+    assert set(places(main).values()) == {"a0"}
+    for workspace in (odd.plain, odd.here, odd.there):
+        (workspace.path / "synced.txt").unlink()
+        git(workspace.path, "commit", "-qam", "out of sync")
+    alone = odd.plain.nx("run-many", "-t", "synced", environment=odd.plain.environment(**by_hand))
+    again = odd.under_dte("npx", "nx", "run-many", "-t", "synced", **by_hand)
+    assert again.ended(LIMIT_S) == alone.returncode == 1
+    assert shown(again.out.read_text()) == shown(alone.stdout)
+    assert "synced.txt is not there" in alone.stdout + alone.stderr
 
 
 def test_outputs_within_the_outputs_of_another_task_are_all_there(odd: Odd):

@@ -5,7 +5,7 @@ import pytest
 from mesh.ledger import verify
 from mesh.protocol import events as ev
 from mesh.protocol import news
-from mesh.protocol.leader import ATTEMPTS_MAX
+from mesh.protocol.standing import ATTEMPTS_MAX
 from mesh.types import Epoch, TaskId
 from mesh.wire import messages as msg
 from tests.unit.protocol.scripted import FACTS, Main, blob_of, key_of, task

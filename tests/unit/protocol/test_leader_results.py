@@ -6,7 +6,8 @@ from mesh.ledger import verify
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news
-from mesh.protocol.leader import ATTEMPTS_MAX, FETCHES_MAX
+from mesh.protocol.leader import FETCHES_MAX
+from mesh.protocol.standing import ATTEMPTS_MAX
 from mesh.types import Epoch, TaskId
 from mesh.wire import messages as msg
 from tests.unit.protocol.scripted import RUN, Main, key_of, task

@@ -1,0 +1,44 @@
+"""Tasks that left more than their outputs, as files that nobody declares: it is on one machine only, and what fails elsewhere may lack just that.
+
+So a failure behind such a task, on another machine, does not count yet: the task is tried once more where that was left. A failure that has this
+cause is then no failure, as it is none where one machine does everything; any other fails there as well.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from mesh.ledger.completion import Completion
+from mesh.protocol.market import Market
+from mesh.protocol.standing import TaskState
+from mesh.types import Instant, NodeId, TaskId
+
+
+@dataclass(slots=True)
+class Strays:
+    """Of one run."""
+
+    left: dict[TaskId, NodeId] = field(default_factory=dict)
+    """Where each of those tasks ran."""
+
+    def record(self, done: Completion, holders: tuple[NodeId, ...]) -> None:
+        """A task is done. What a person is told of one that succeeded is that it left something."""
+        if done.status == "success" and done.problem and holders:
+            self.left[done.task] = holders[0]
+        else:
+            self.left.pop(done.task, None)
+
+    def claim(self, state: TaskState, failed_on: NodeId, market: Market, now: Instant) -> bool:
+        """Whether what `state` failed for on one machine may be on another one: from now on it is for that one, once."""
+        behind = [task for task in market.upstream(state) if task in self.left]
+        if state.strays or state.in_doubt or not behind:
+            return False
+        ((node, _),) = Counter(self.left[task] for task in behind).most_common(1)
+        place = market.agents.get(node)
+        if place is None or node == failed_on or not market.may_come_to(state, place, now):
+            return False
+        state.strays = next(task for task in behind if self.left[task] == node)
+        state.in_doubt = node == market.main  # which else does nothing that agents can do
+        for other in market.others():
+            if other is not place:
+                state.not_on.setdefault(other.node, f"{state.strays} left something on {place.name}")
+        return True
