@@ -28,10 +28,10 @@ def _lead(settings: "Settings", request: "Request", started: "HeadStart | None",
     from mesh.errors import Exit, MeshError
     from mesh.node import main_job
     from mesh.node.board import Board
-    from mesh.report.reporter import make_reporter
+    from mesh.report.reporter import ReporterKind, make_reporter
 
-    quiet = bool(request.command) or events == "-"
-    reporter = make_reporter("quiet" if quiet else "auto", sys.stdout, sys.stderr, os.environ)
+    kind: ReporterKind = "wrapped" if request.command else "quiet" if events == "-" else "auto"
+    reporter = make_reporter(kind, sys.stdout, sys.stderr, os.environ)
     board = Board(settings.run_id, reporter, Path(json) if json else None)
     code = int(Exit.MESH)
     try:

@@ -93,7 +93,7 @@ class Command:
             await peer.shell.until_ended()
 
         async def objected(session: NxSession) -> None:
-            self._objections.append(session.plan.objection)
+            self._object(peer, session.plan.objection, last=self._one_nx)
             await session.decline(session.plan.objection)
 
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.door.socket))
@@ -161,7 +161,7 @@ class Command:
             peer.observer.news(Notice(notice))
         if planned.objection:
             peer.observer.news(Notice(f"turbo runs everything on this machine: {planned.objection}"))
-            self._objections.append(planned.objection)
+            self._object(peer, planned.objection, last=last)
             return await execute(without_ours(environ, cookie=True), lambda: None)
         loopback = await peer.tools.turbo_cache()
         async with TurboSession.open(peer.nursery, planned, loopback, prefix) as session:
@@ -198,6 +198,12 @@ class Command:
         await end_everything(peer.cookie)
 
     # --- both ----------------------------------------------------------------------------------------
+
+    def _object(self, peer: Peer, objection: str, *, last: bool) -> None:
+        """What it started is not distributed; where nothing else is expected (`last`), no agent has to wait for the end of it."""
+        self._objections.append(objection)
+        if last:
+            peer.shell.happen(ev.NothingToGive())
 
     async def _close(self, peer: Peer) -> None:
         """The command has ended: so does the run, as soon as every task is accounted for."""

@@ -57,6 +57,11 @@ class GraphsClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class NothingToGive:
+    """No graph is expected, though the run is not closed: the command that it is for does everything itself, and is at work."""
+
+
+@dataclass(frozen=True, slots=True)
 class GraphFetched:
     """An announced graph is here, verified against its digest."""
 
@@ -204,6 +209,7 @@ Event = (
     | Received
     | GraphPlanned
     | GraphsClosed
+    | NothingToGive
     | GraphFetched
     | GraphUnfetched
     | Checked

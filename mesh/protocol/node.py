@@ -195,6 +195,8 @@ class Node:
             case ev.GraphsClosed():
                 self._closing = True
                 return self._close_if_checked(now)
+            case ev.NothingToGive():
+                return self._expect_nothing(now)
             case ev.GraphFetched(blob, data):
                 return self._graph_fetched(blob, data)
             case ev.GraphUnfetched(blob, _):
@@ -391,6 +393,13 @@ class Node:
         self._checking[blob.digest] = graph
         self._graphs[blob.digest] = blob
         return [fx.Check(blob.digest, graph)]
+
+    def _expect_nothing(self, now: Instant) -> list[fx.Effect]:
+        """Agents need not wait for a graph; one that comes all the same is for those that are left."""
+        if (leader := self._open_run()) is None:
+            return []
+        leader.surplus.complete = True
+        return leader.clear(now)
 
     def _announced(self, peer: NodeId, message: Announce) -> list[fx.Effect]:
         if peer != self.main or self.leader is not None:

@@ -119,6 +119,8 @@ class Surplus:
         reason = f"{tasks} task{'s are' if tasks != 1 else ' is'} left for {agents} agent{'s' if agents != 1 else ''}"
         if agent.node in self._takes_nothing:
             reason = "it takes none of the tasks of this run"
+        elif not market.tasks:
+            reason = "the main job does everything itself"
         elif not market.width.chains:
             reason = "only the main job has tasks left"
         self.released[agent.node] = reason

@@ -9,10 +9,11 @@ from mesh.types import TaskId
 
 
 class QuietReporter:
-    """Notices, who came and went, a sign of life, and one account at the end."""
+    """Notices, who came and went, a sign of life, and one account at the end. `wrapped`: as in `telling.closing_lines`."""
 
-    def __init__(self, pen: Pen) -> None:
+    def __init__(self, pen: Pen, *, wrapped: bool) -> None:
         self._pen = pen
+        self._wrapped = wrapped
         self._summary = Summary()
         self._status_ms = 0
         self._closed = False
@@ -41,5 +42,5 @@ class QuietReporter:
         """The run is over."""
         if not self._closed:
             self._closed = True
-            for line in telling.closing_lines(self._summary, exit_code):
+            for line in telling.closing_lines(self._summary, exit_code, wrapped=self._wrapped):
                 self._pen.line(line)

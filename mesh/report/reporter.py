@@ -10,7 +10,7 @@ from mesh.report.plain import PlainReporter
 from mesh.report.quiet import QuietReporter
 from mesh.types import TaskId
 
-ReporterKind = Literal["auto", "live", "plain", "quiet"]
+ReporterKind = Literal["auto", "live", "plain", "quiet", "wrapped"]
 
 _OFF: Final = ("", "0", "false")
 
@@ -34,11 +34,11 @@ class Reporter(Protocol):
 def make_reporter(kind: ReporterKind, out: TextIO, err: TextIO, environ: Mapping[str, str]) -> Reporter:
     """The display of that kind. `auto` draws on a person's terminal and prints plain lines anywhere else.
 
-    `quiet` is for a wrapped tool that prints its tasks itself: only what concerns the mesh, and on `err`.
+    `wrapped` is for a command that prints its tasks itself, `quiet` for an `out` that is for others: only what concerns the mesh, and on `err`.
     """
     bare = environ.get("NO_COLOR", "") != "" or environ.get("TERM") == "dumb"
-    if kind == "quiet":
-        return QuietReporter(Pen(err))
+    if kind in ("quiet", "wrapped"):
+        return QuietReporter(Pen(err), wrapped=kind == "wrapped")
     # A live display cannot be drawn on what is no terminal, whoever asks for it.
     if out.isatty() and (kind == "live" or (kind == "auto" and not bare and environ.get("CI", "").lower() in _OFF)):
         from mesh.report.live import LiveReporter  # noqa: PLC0415  # loading rich takes longer than joining a mesh

@@ -110,8 +110,10 @@ def write_closing(pen: Pen, summary: Summary, logs: Logs, exit_code: int, groups
         pen.line(line)
 
 
-def closing_lines(summary: Summary, exit_code: int) -> Iterator[str]:
-    """The account of a run: what became of the tasks, how long it took, and how good that is."""
+def closing_lines(summary: Summary, exit_code: int, *, wrapped: bool = False) -> Iterator[str]:
+    """The account of a run: what became of the tasks, how long it took, and how good that is. `wrapped`: it is a command's, which runs itself
+    what it does not leave to the mesh.
+    """
     progress = summary.progress()
     if failures := summary.failures():
         yield f"dte: failed: {', '.join(words.one_line(end.task) for end in failures)}"
@@ -120,7 +122,8 @@ def closing_lines(summary: Summary, exit_code: int) -> Iterator[str]:
     if not progress.total:
         # What could not even begin is told by its reason alone.
         if exit_code not in (Exit.USAGE, Exit.MESH):
-            yield f"dte: {_ending(exit_code)}; no tasks were run"
+            itself = ": the command did everything itself" if exit_code == Exit.OK else ""
+            yield f"dte: {_ending(exit_code)}; {f'nothing was distributed{itself}' if wrapped else 'no tasks were run'}"
         return
     counts = Counter(_outcome(end) for end in summary.ends())
     counts["not finished"] = progress.total - progress.done

@@ -161,7 +161,7 @@ class NxRunner:
             return await self._carried.pack(task, edited)
         kept = self._archives.stored(nx_hash)
         if kept is None:
-            reason = self._archives.not_kept(nx_hash) or "nx did not cache them; are they behind a symbolic link?"
+            reason = self._archives.not_kept(nx_hash) or "nx sent no archive of them to dte's cache"
             raise NotKeptError(task.id, reason)
         return kept
 

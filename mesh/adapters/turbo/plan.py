@@ -14,7 +14,7 @@ What stays on main takes no slot of the mesh there: turbo itself starts it when 
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -25,7 +25,7 @@ from mesh.adapters.turbo import environment
 from mesh.adapters.turbo.command import TurboCommand, program
 from mesh.adapters.turbo.dry_run import DryRun, DryTask, configuration, dry_run
 from mesh.adapters.turbo.errors import TurboError
-from mesh.adapters.turbo.ignored import not_ignored
+from mesh.adapters.turbo.ignored import not_ignored, tracked
 from mesh.errors import RemoteError
 from mesh.exec.environment import without_ours
 from mesh.graph import Graph, Resources, Task
@@ -39,6 +39,8 @@ _MARK_CHARS: Final = 4
 """Of the hash of a path and of what is in it: enough to name what differs, where the hash of the task has shown that something does."""
 _PACKED_CHARS: Final = 2 * _MARK_CHARS
 _TOLD_MAX: Final = 3
+_NOT_IGNORED: Final = "git does not ignore what is made in its package"
+_TRACKED: Final = "git tracks what is made in its package"
 _ONLY_HERE: Final = ("--summarize", "--json", "--log-file", "--profile", "--anon-profile")
 """Options that would have the dry run write something."""
 _EVERYWHERE: Final = ("--global-deps", "--root-turbo-json")
@@ -277,7 +279,11 @@ def _remote(settings: Any, environ: Mapping[str, str]) -> dict[str, str] | None:
 async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """What stays on the main job and why, and what a person should know of it."""
     seen = await trio.to_thread.run_sync(not_ignored, workspace, {task.id: _places(task) for task in _real(dry)})
-    packages = {dry.tasks[task_id].directory for task_id in seen}
+    paths = list(dict.fromkeys(path for some in seen.values() for path in some))
+    committed = await trio.to_thread.run_sync(tracked, workspace, paths)
+    packages: dict[str, str] = {}
+    for task_id, some in seen.items():
+        packages.setdefault(dry.tasks[task_id].directory, _TRACKED if committed.issuperset(some) else _NOT_IGNORED)
     kept = {task.id: reason for task in _real(dry) if (reason := _stays(task, packages))}
     first = [*kept]
     for task in _in_order(dry.tasks):
@@ -289,24 +295,31 @@ async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str
     if first:
         more = f", and so do {len(kept) - 1} more" if len(kept) > 1 else ""
         notices.append(f"{first[0]} stays on the main job: {kept[first[0]]}{more}")
-    if paths := list(dict.fromkeys(path for some in seen.values() for path in some)):
-        told = ", ".join(paths[:_TOLD_MAX]) + (f" and {len(paths) - _TOLD_MAX} more" if len(paths) > _TOLD_MAX else "")
+    if loose := [path for path in paths if path not in committed]:
         notices.append(
-            f"git does not ignore {told}, which tasks make and turbo then takes for inputs; put it into .gitignore"
+            f"git does not ignore {_some(loose)}, which tasks make and turbo then takes for inputs; put it into .gitignore"
+        )
+    if committed:
+        told = _some([path for path in paths if path in committed])
+        notices.append(
+            f"git tracks {told}, which tasks declare as outputs and turbo takes for inputs; take it out of the outputs in turbo.json"
         )
     return kept, tuple(notices)
 
 
-def _stays(task: DryTask, packages: Collection[str]) -> str:
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:_TOLD_MAX]) + (f" and {len(paths) - _TOLD_MAX} more" if len(paths) > _TOLD_MAX else "")
+
+
+def _stays(task: DryTask, packages: Mapping[str, str]) -> str:
+    """Why it stays, or ""; `packages` are directories whose outputs count as inputs, each with the reason."""
     if task.persistent:
         return "it runs until it is stopped"
     if task.beside:
         return "others run beside it"
     if not task.cache:
         return "turbo does not cache it, so its results cannot be passed on"
-    if task.default_inputs and task.directory in packages:
-        return "git does not ignore what is made in its package"
-    return ""
+    return packages.get(task.directory, "") if task.default_inputs else ""
 
 
 def _places(task: DryTask) -> list[str]:

@@ -70,6 +70,31 @@ def test_nobody_goes_while_more_graphs_may_come():
     assert gone(run) == []
 
 
+def test_where_the_command_does_everything_itself_nobody_waits_for_its_end():
+    run = Main(close=False)
+    run.agent("a1", graphs=0)
+    run.step(ev.NothingToGive())
+    run.wait(2_000)
+    run.agent("a2", graphs=0)
+    run.wait(2_000)
+    assert gone(run) == ["a1", "a2"]
+    assert run.sent("a1", msg.Released) == [msg.Released("the main job does everything itself")]
+    assert run.end is None
+    run.step(ev.GraphsClosed())
+    assert run.end.verdict == "success"
+
+
+def test_a_graph_that_comes_all_the_same_is_for_who_is_left():
+    run = Main(close=False)
+    run.step(ev.NothingToGive())
+    run.agent("a1", graphs=0)
+    run.plan(*CHAIN)
+    run.bid("a1", graphs=1)
+    run.wait(30_000)
+    assert gone(run) == []
+    assert run.awards == [("a1", "a", 1)]
+
+
 def test_of_a_command_that_has_one_graph_agents_go_before_it_has_ended():
     run = Main(close=False)
     run.agent("a1")

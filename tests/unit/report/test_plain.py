@@ -89,6 +89,19 @@ def test_closing_twice_says_nothing_twice(plain, out):
     assert out.getvalue() == once == "dte: all is well; no tasks were run\n"
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (0, "dte: all is well; nothing was distributed: the command did everything itself\n"),
+        (7, "dte: exit code 7; nothing was distributed\n"),
+    ],
+)
+def test_a_command_that_left_nothing_to_the_mesh_is_not_said_to_have_run_nothing(code, said, out):
+    display = make_reporter("wrapped", io.StringIO(), out, {})
+    display.close(code)
+    assert out.getvalue() == said
+
+
 def test_what_a_task_had_written_when_the_run_was_stopped_is_shown(say, plain, out):
     plain.news(say.graph(p1__a=""), 0)
     plain.news(say.started("p1:a", "agent-1"), 1)
@@ -250,6 +263,7 @@ def test_a_wrapped_tools_tasks_are_left_to_it(say):
         ("live", False, {}, PlainReporter),
         ("plain", True, {}, PlainReporter),
         ("quiet", True, {}, QuietReporter),
+        ("wrapped", True, {}, QuietReporter),
     ],
 )
 def test_a_display_suits_where_it_is_seen(kind, terminal, environ, expected):

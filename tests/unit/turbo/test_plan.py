@@ -1,5 +1,6 @@
 """From turbo's dry run to the mesh's graph: what may run anywhere, what stays, and how what differs is named."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,29 @@ def test_what_cannot_be_read_is_refused():
     del broken["hash"]
     with pytest.raises(RemoteError):
         DryTask.from_json(broken)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "reason", "advice"),
+    [
+        (["dist/**", "made.json"], "git does not ignore", "put it into .gitignore"),
+        (["dist/**", "package.json"], "git tracks", "take it out of the outputs in turbo.json"),
+    ],
+)
+def test_what_counts_as_an_input_once_it_is_made_keeps_its_package_here_with_advice_that_helps(
+    tmp_path: Path, outputs: list[str], reason: str, advice: str
+):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("dist\n.turbo\n")
+    (tmp_path / "packages/a").mkdir(parents=True)
+    (tmp_path / "packages/a/package.json").write_text("{}")
+    subprocess.run(["git", "add", "packages/a/package.json"], cwd=tmp_path, check=True)
+    found, notices = trio.run(_kept, dry(raw("a#build", outputs=outputs), raw("b#build", "a#build")), tmp_path)
+    assert found["a#build"].startswith(reason)
+    assert found["b#build"] == "it depends on a#build, which stays on the main job"
+    assert f"{reason} packages/a/{outputs[1]}, which" in notices[1]
+    assert notices[1].endswith(advice)
+    assert len(notices) == 2
 
 
 @pytest.mark.parametrize(
