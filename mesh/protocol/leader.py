@@ -361,7 +361,7 @@ class Leader:
             return [*self._failed_once(state, completion, node, now), *self.clear(now)]
         if completion.status == "failure":
             held = self.brakes.hold(state.task.id)
-            if not held and (self._tries_again(state) or self.strays.claim(state, node, self.market, now)):
+            if not held and (self.strays.claim(state, node, self.market, now) or self._tries_again(state)):
                 self.recorder.append(envelope, now)
                 return [*self._failed_once(state, completion, node, now), *self.clear(now)]
             if not held and self.doubts.may_doubt(completion, state, node, self.market, now):

@@ -64,7 +64,7 @@ class TaskState:
     """How many of these were taken back before they started."""
     in_doubt: bool = False
     """It failed where nothing has succeeded yet: where no other agent can try it at once, the main job does."""
-    strays: str = ""
+    strays: TaskId | None = None
     """The task behind which it failed, and that left more than its outputs on another machine: there it is tried once more."""
     failed: dict[tuple[NodeId, int], None] = field(default_factory=dict)
     """Attempts that failed while retries were left: where, and which. The same failure may be told twice."""

@@ -5,6 +5,7 @@ cause is then no failure, as it is none where one machine does everything; any o
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mesh.ledger.completion import Completion
@@ -28,17 +29,20 @@ class Strays:
             self.left.pop(done.task, None)
 
     def claim(self, state: TaskState, failed_on: NodeId, market: Market, now: Instant) -> bool:
-        """Whether what `state` failed for on one machine may be on another one: from now on it is for that one, once."""
-        behind = [task for task in market.upstream(state) if task in self.left]
-        if state.strays or state.in_doubt or not behind:
+        """Whether what `state` failed for on one machine may be on another one: from the first time on it is for that one."""
+        cause = state.strays or (None if state.in_doubt else self._behind(market.upstream(state)))
+        place = market.agents.get(self.left[cause]) if cause in self.left else None
+        if place is None or place.node == failed_on or not market.may_come_to(state, place, now):
             return False
-        ((node, _),) = Counter(self.left[task] for task in behind).most_common(1)
-        place = market.agents.get(node)
-        if place is None or node == failed_on or not market.may_come_to(state, place, now):
-            return False
-        state.strays = next(task for task in behind if self.left[task] == node)
-        state.in_doubt = node == market.main  # which else does nothing that agents can do
+        state.strays = cause
+        state.in_doubt = place.node == market.main  # which else does nothing that agents can do
         for other in market.others():
             if other is not place:
-                state.not_on.setdefault(other.node, f"{state.strays} left something on {place.name}")
+                state.not_on.setdefault(other.node, f"{cause} left something on {place.name}")
         return True
+
+    def _behind(self, upstream: Iterable[TaskId]) -> TaskId | None:
+        """One of those that left something, on the machine where most of them did."""
+        found = [task for task in upstream if task in self.left]
+        counts = Counter(self.left[task] for task in found)
+        return max(found, key=lambda task: counts[self.left[task]], default=None)

@@ -72,6 +72,10 @@ class Cluster:
         self.bad = [
             one for one in graph.tasks if faults.bad_permille and self.dice.randrange(1000) < faults.bad_permille
         ]
+        needed = [dep for task in graph.tasks.values() for dep in task.deps] if faults.strays else []
+        strays = self.dice.sample(sorted(set(needed)), min(faults.strays, len(set(needed))))
+        self.strays: dict[TaskId, set[NodeId]] = {task: set() for task in strays}
+        """Where each of the tasks that leave something has run."""
         self._schedule_faults()
 
     def _add(self, authority: Authority, name: str, slots: int) -> NodeId:
@@ -267,6 +271,7 @@ class Cluster:
         self._later(1, 5, lambda: self.shell.happen(at, ev.TaskRunning(task, attempt)))
         took = 6 + duration_ms(self.dice)
         fails = self.dice.randrange(1000) < self.faults.task_fails_permille or at in self.broken or task in self.bad
+        fails |= any(at not in self.strays[other] for other in self._strays_behind(task))
 
         def finish() -> None:
             if machine.running.get(task) != attempt or machine.ended is not None:
@@ -283,10 +288,23 @@ class Cluster:
                 UnixMs(1_700_000_000_000 + self.shell.now),
                 outputs=outputs,
                 log=blob_of(f"log of {task}".encode()),
+                problem="it left something" if task in self.strays and not fails else "",
             )
+            if task in self.strays and not fails:
+                self.strays[task].add(at)
             self.shell.happen(at, ev.TaskFinished(task, attempt, run))
 
         self.shell.at(self.shell.now + took, finish)
+
+    def _strays_behind(self, task: TaskId) -> list[TaskId]:
+        """The tasks before this one that leave something."""
+        found: dict[TaskId, None] = {}
+        stack = list(self.graph.tasks[task].deps) if self.strays else []
+        while stack:
+            if (dep := stack.pop()) not in found:
+                found[dep] = None
+                stack.extend(self.graph.tasks[dep].deps)
+        return [dep for dep in found if dep in self.strays]
 
     def _kill_task(self, at: NodeId, task: TaskId, attempt: int) -> None:
         machine = self.machines[at]

@@ -24,6 +24,8 @@ class Faults:
     """Agents on which whatever they are given fails. Not drawn: who looks for what they do asks for them."""
     bad_permille: int = 0
     """Tasks that fail wherever they run. Not drawn either."""
+    strays: int = 0
+    """Tasks that leave what they do not declare, without which all behind them fail. Not drawn either."""
     stop_main_at_ms: int = 0
     """When somebody stops the run; 0: nobody does."""
 
