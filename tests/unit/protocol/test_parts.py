@@ -36,20 +36,21 @@ def bids_of(*, cannot=(), cached=(), estimates=()):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "make",
     [
-        {"estimates": {TaskId(f"packages/some-library-{number}:test"): number for number in range(120_000)}},
-        {
+        lambda: {"estimates": {TaskId(f"packages/some-library-{number}:test"): number for number in range(120_000)}},
+        lambda: {
             "cannot": {
                 TaskId(f"lib-{number}:test"): "it has other inputs here: " + "x" * 65_000 for number in range(10_000)
             }
         },
-        {"cached": [TaskId(f"packages/some-library-{number}:test") for number in range(120_000)]},
-        {"cannot": {TaskId(f"{number}{ODD * 1_000}"): ODD * 65_536 for number in range(700)}},
+        lambda: {"cached": [TaskId(f"packages/some-library-{number}:test") for number in range(120_000)]},
+        lambda: {"cannot": {TaskId(f"{number}{ODD * 1_000}"): ODD * 65_536 for number in range(700)}},
     ],
     ids=["estimates", "long-reasons", "cached", "escapes"],
 )
-def test_a_bid_of_any_size_arrives_whole(said):
+def test_a_bid_of_any_size_arrives_whole(make):
+    said = make()
     run = Main("build")
     run.link("agent")
     for bid in bids_of(**said):
