@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mesh.protocol.market import Agent, Market
+from mesh.protocol.market import AWARDS_PER_SLOT, Agent, Market
 from mesh.protocol.slots import IDLE, NEVER, Entry, Slot
 from mesh.protocol.standing import Live, Phase, TaskState
 from mesh.types import Instant, NodeId, TaskId, after
@@ -64,8 +64,15 @@ def outlook(market: Market, agent: Agent) -> list[Slot]:
             slot = Slot(slot.free_at, NEVER)
         slots[:needs] = [slot] * needs
         slots.sort()
+    if agent.load >= AWARDS_PER_SLOT * agent.slots:
+        slots = _closed(slots)
     agent.outlook = slots
     return slots
+
+
+def _closed(slots: list[Slot]) -> list[Slot]:
+    """Of an agent that may be given nothing more. While a slot counts as open, ready tasks are looked at, one after the other."""
+    return [slot if slot is IDLE else slot._replace(soon_at=NEVER) for slot in slots]
 
 
 def needs_of(market: Market, state: TaskState, agent: Agent) -> int:
@@ -202,14 +209,16 @@ class Reckoning:
         slot = _behind(place.ends_at, place.ends_at - place.free_at, state)
         if not place.ready or place.free_at > self.now or state.task.whole_agent:
             slot = Slot(slot.free_at, NEVER)
-        for old in slots[:needs]:
+        for old in slots:
             self._count(old, -1)
-        if slot.soon_at <= self.now:
-            self._count(slot, needs)
-        else:
-            self.soon_at = min(self.soon_at, slot.soon_at)
         slots[:needs] = [slot] * needs
+        if place.ready and place.agent.load + needs >= AWARDS_PER_SLOT * place.agent.slots:
+            slots[:] = _closed(slots)
         slots.sort()
+        for new in slots:
+            self._count(new, 1)
+            if new.soon_at > self.now:
+                self.soon_at = min(self.soon_at, new.soon_at)
 
 
 def clear(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:

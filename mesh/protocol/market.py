@@ -33,6 +33,9 @@ GIVE_UP_MS: Final = 120_000
 SPEED_CLASSES: Final = 8
 """Agents whose speeds differ by less than a factor of 2 ^ 1/8 are taken for equally fast."""
 
+AWARDS_PER_SLOT: Final = 2
+"""What runs, and one in advance."""
+
 DECIDE_MAX_MS: Final = 60_000
 """How long an agent may compare its checkout with a graph while tasks that only it might take wait for it."""
 
@@ -486,7 +489,7 @@ class Market:
             return False
         if task.whole_agent:
             return not agent.jobs
-        fits = agent.load + self.cpu(task, agent) <= 2 * agent.slots
+        fits = agent.load + self.cpu(task, agent) <= AWARDS_PER_SLOT * agent.slots
         return fits and self._has_left(task, agent)
 
     def _has_left(self, task: Task, agent: Agent) -> bool:

@@ -101,8 +101,18 @@ class Runs:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, cookie: str) -> Runs:
+def runs(tmp_path: Path, cookie: str, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """In the directory where this process itself is, as most tasks run."""
+    monkeypatch.chdir(tmp_path)
     return Runs(tmp_path, cookie)
+
+
+@pytest.fixture(params=["here", "elsewhere"])
+def anywhere(request: pytest.FixtureRequest, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """In that directory and in another one: processes are started in two ways."""
+    if request.param == "elsewhere":
+        monkeypatch.chdir("/")
+    return runs
 
 
 def test_a_command_that_does_well_exits_with_zero(runs: Runs) -> None:
@@ -114,12 +124,12 @@ def test_a_command_that_does_well_exits_with_zero(runs: Runs) -> None:
     assert exited.max_rss_bytes > 0
 
 
-def test_an_exit_code_is_passed_on(runs: Runs) -> None:
-    assert runs.shell("exit 7").exit_code == 7
+def test_an_exit_code_is_passed_on(anywhere: Runs) -> None:
+    assert anywhere.shell("exit 7").exit_code == 7
 
 
-def test_a_signal_is_128_and_its_number(runs: Runs) -> None:
-    assert runs.shell("kill -SEGV $$").exit_code == 128 + signal.SIGSEGV
+def test_a_signal_is_128_and_its_number(anywhere: Runs) -> None:
+    assert anywhere.shell("kill -SEGV $$").exit_code == 128 + signal.SIGSEGV
 
 
 def test_memory_is_that_of_the_largest_process(runs: Runs) -> None:
@@ -129,9 +139,9 @@ def test_memory_is_that_of_the_largest_process(runs: Runs) -> None:
     assert large <= exited.max_rss_bytes < large + (64 << 20)
 
 
-def test_stdout_and_stderr_are_one_log_in_the_order_of_writing(runs: Runs) -> None:
-    runs.shell("for i in 1 2 3 4 5 6 7 8; do echo out $i; echo err $i >&2; done")
-    assert runs.log.decode() == "".join(f"out {i}\nerr {i}\n" for i in range(1, 9))
+def test_stdout_and_stderr_are_one_log_in_the_order_of_writing(anywhere: Runs) -> None:
+    anywhere.shell("for i in 1 2 3 4 5 6 7 8; do echo out $i; echo err $i >&2; done")
+    assert anywhere.log.decode() == "".join(f"out {i}\nerr {i}\n" for i in range(1, 9))
 
 
 def test_bytes_that_are_no_utf_8_come_through_as_they_are(runs: Runs) -> None:
@@ -167,24 +177,39 @@ def test_fifty_megabytes_lose_nothing(runs: Runs) -> None:
     assert size == 50_000_004
 
 
-def test_standard_input_is_empty(runs: Runs) -> None:
-    assert runs("/bin/cat").exit_code == 0
-    assert runs.log == b""
+def test_standard_input_is_empty(anywhere: Runs) -> None:
+    assert anywhere("/bin/cat").exit_code == 0
+    assert anywhere.log == b""
 
 
-def test_a_task_runs_in_its_own_session_at_lower_priority(runs: Runs) -> None:
-    runs.python(
+def test_a_task_runs_in_its_own_session_at_lower_priority(anywhere: Runs) -> None:
+    anywhere.python(
         "import os, time\n"
         f"while os.getpriority(os.PRIO_PROCESS, 0) == {os.getpriority(os.PRIO_PROCESS, 0)}: time.sleep(0.001)\n"
         "print(os.getsid(0) == os.getpid(), os.getpriority(os.PRIO_PROCESS, 0))"
     )
-    assert runs.log.decode().split() == ["True", str(min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5))]
+    assert anywhere.log.decode().split() == ["True", str(min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5))]
 
 
-def test_a_cookie_extends_the_one_it_was_made_under(runs: Runs, cookie: str) -> None:
-    runs.shell(f'echo "${COOKIE_VARIABLE}"')
-    assert runs.log.decode().startswith(f"{cookie}/")
-    assert len(runs.log) > len(cookie) + 10
+def test_signals_that_python_ignores_are_not_ignored_by_tasks(anywhere: Runs) -> None:
+    anywhere.shell("grep SigIgn /proc/self/status")
+    ignored = int(anywhere.log.split()[1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
+
+
+def test_a_command_without_a_path_is_looked_for_where_its_task_looks(anywhere: Runs) -> None:
+    (anywhere.cwd / "tools").mkdir()
+    (anywhere.cwd / "tools" / "mine").write_text("#!/bin/sh\necho found\n")
+    (anywhere.cwd / "tools" / "mine").chmod(0o755)
+    anywhere.env["PATH"] = f"/nowhere:{anywhere.cwd}/tools:{os.environ['PATH']}"
+    assert anywhere("mine").exit_code == 0
+    assert anywhere.log == b"found\n"
+
+
+def test_a_cookie_extends_the_one_it_was_made_under(anywhere: Runs, cookie: str) -> None:
+    anywhere.shell(f'echo "${COOKIE_VARIABLE}"')
+    assert anywhere.log.decode().startswith(f"{cookie}/")
+    assert len(anywhere.log) > len(cookie) + 10
 
 
 @pytest.mark.parametrize(
@@ -200,25 +225,25 @@ def test_a_cookie_extends_the_one_it_was_made_under(runs: Runs, cookie: str) -> 
     ],
 )
 def test_a_command_that_cannot_start_is_an_exit_code_and_a_line(
-    make: tuple[str, int] | None, argv: str, exit_code: int, line: str, runs: Runs
+    make: tuple[str, int] | None, argv: str, exit_code: int, line: str, anywhere: Runs
 ) -> None:
     if make is not None:
-        (runs.cwd / "file").write_text(make[0])
-        (runs.cwd / "file").chmod(make[1])
-    exited = runs(argv)
+        (anywhere.cwd / "file").write_text(make[0])
+        (anywhere.cwd / "file").chmod(make[1])
+    exited = anywhere(argv)
     assert exited.exit_code == exit_code
-    assert runs.log.decode().startswith(f"dte: {line}")
-    assert runs.log.endswith(b"\n")
+    assert anywhere.log.decode().startswith(f"dte: {line}")
+    assert anywhere.log.endswith(b"\n")
 
 
-def test_a_directory_that_is_missing_is_named(runs: Runs) -> None:
-    assert runs("/bin/true", cwd=runs.cwd / "gone").exit_code == 126
-    assert runs.log.decode() == f"dte: cannot run /bin/true: its directory {runs.cwd}/gone does not exist\n"
+def test_a_directory_that_is_missing_is_named(anywhere: Runs) -> None:
+    assert anywhere("/bin/true", cwd=anywhere.cwd / "gone").exit_code == 126
+    assert anywhere.log.decode() == f"dte: cannot run /bin/true: its directory {anywhere.cwd}/gone does not exist\n"
 
 
-def test_arguments_that_are_too_long_are_explained(runs: Runs) -> None:
-    assert runs("/bin/echo", "x" * 200_000).exit_code == 126
-    assert runs.log.decode() == "dte: cannot run /bin/echo: argument list too long\n"
+def test_arguments_that_are_too_long_are_explained(anywhere: Runs) -> None:
+    assert anywhere("/bin/echo", "x" * 200_000).exit_code == 126
+    assert anywhere.log.decode() == "dte: cannot run /bin/echo: argument list too long\n"
 
 
 def test_a_time_out_ends_the_command_and_says_so(runs: Runs) -> None:
@@ -332,28 +357,29 @@ def test_without_a_pidfd_an_exit_is_noticed_all_the_same(runs: Runs, monkeypatch
     assert runs.shell("sleep 60", timeout_ms=100).timed_out
 
 
-def test_many_at_once_each_get_their_own_output(runs: Runs) -> None:
+def test_many_at_once_each_get_their_own_output(anywhere: Runs) -> None:
     logs = [bytearray() for _ in range(20)]
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             for number, log in enumerate(logs):
-                nursery.start_soon(run, runs.spec("/bin/echo", str(number)), log.extend)
+                nursery.start_soon(run, anywhere.spec("/bin/echo", str(number)), log.extend)
 
     trio.run(main)
     assert [bytes(log) for log in logs] == [b"%d\n" % number for number in range(20)]
 
 
-def test_no_descriptor_is_left_open(runs: Runs) -> None:
-    runs.shell("true")
+def test_no_descriptor_is_left_open(anywhere: Runs) -> None:
+    anywhere.shell("true")
     before = len(list(Path("/proc/self/fd").iterdir()))
-    runs.shell("true")
-    runs("no-such-command")
-    runs.shell("sleep 60", timeout_ms=50)
+    anywhere.shell("true")
+    anywhere("no-such-command")
+    anywhere.shell("sleep 60", timeout_ms=50)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_a_command_inherits_its_three_streams_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("directory", ["/", "/tmp"])
+def test_a_command_inherits_its_three_streams_and_nothing_else(directory: str, tmp_path: Path) -> None:
     """Not even what this process was started with: who holds a pipe open keeps somebody waiting."""
     script = (
         "import trio; from pathlib import Path; from mesh.exec.process import Spec, run\n"
@@ -362,7 +388,12 @@ def test_a_command_inherits_its_three_streams_and_nothing_else(tmp_path: Path) -
     )
     with (tmp_path / "held").open("wb") as held:
         ran = subprocess.run(
-            [sys.executable, "-c", script], pass_fds=(held.fileno(),), capture_output=True, check=True, text=True
+            [sys.executable, "-c", script],
+            pass_fds=(held.fileno(),),
+            capture_output=True,
+            check=True,
+            text=True,
+            cwd=directory,
         )
     # The fourth is that of `ls` itself, which lists them.
     assert ran.stdout.split() == ["0", "1", "2", "3"]

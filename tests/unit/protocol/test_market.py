@@ -130,6 +130,16 @@ def test_every_slot_that_will_be_free_soon_holds_one_task_in_advance_and_no_more
     assert stall.soon() == []
 
 
+def test_no_ready_task_is_looked_at_while_agents_hold_all_that_they_may():
+    stall = Stall("a", "b", "c", "d", "e", "f")
+    agent = stall.agent("a1", 2)
+    stall.knows(a=5, b=1, c=1, d=1, e=1, f=1)
+    for name in "abcd":  # c behind b, and d behind c: nothing is behind a, which will be done soon
+        stall.market.award(stall.market.tasks[TaskId(name)], agent, stall.now)
+    assert stall.clear() == []
+    assert clearing.Reckoning(stall.market, stall.now).open == 0
+
+
 def test_nothing_is_given_out_in_advance_long_before_it_can_start():
     stall = Stall("long", "next")
     stall.knows(long=60_000, next=1_000)
