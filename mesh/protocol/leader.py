@@ -359,20 +359,24 @@ class Leader:
             return self.bulletin.tell(node, self.epoch)
         if (node, completion.attempt) in state.failed:
             return [*self._failed_once(state, completion, node, now), *self.clear(now)]
+        effects: list[Effect] = []
+        if completion.cache == "none":
+            # Of what took a moment nobody has told that it started.
+            effects += self.started(node, Started(completion.task, completion.attempt), now)
         if completion.status == "failure":
             held = self.brakes.hold(state.task.id)
             if not held and (self.strays.claim(state, node, self.market, now) or self._tries_again(state)):
                 self.recorder.append(envelope, now)
-                return [*self._failed_once(state, completion, node, now), *self.clear(now)]
+                return [*effects, *self._failed_once(state, completion, node, now), *self.clear(now)]
             if not held and self.doubts.may_doubt(completion, state, node, self.market, now):
                 self.doubts.open[completion.task] = Doubt(node, completion, envelope)
                 state.in_doubt = True
-                effects = self._failed_once(state, completion, node, now)
+                effects += self._failed_once(state, completion, node, now)
                 self._mind_doubts()
                 return [*effects, *self.clear(now)]
         # The first result counts: whoever else is at it is stopped.
         self.surplus.decided(state, node, now)
-        effects = self._kill(state, but=node)
+        effects += self._kill(state, but=node)
         if completion.cache == "none":
             self.market.learn(completion.task, node, completion.ended_ms - completion.started_ms)
         in_place = self.market.agents[node].shares_main

@@ -163,18 +163,29 @@ class Market:
         forecast = self.forecast
         self.ranks_due = forecast.evidence + max(1, forecast.evidence // 4)
         expect = forecast.expectations()
+        moved = False
         for state in reversed(self.tasks.values()):
             if state.phase is not Phase.DONE:
+                before = state.rank_ms, state.guessed
                 state.duration_ms, state.sure = expect(state.task.id)
+                longest: TaskState | None = None
+                for dependent in self.dependents[state.task.id]:
+                    other = self.tasks[dependent]
+                    if longest is None or other.rank_ms > longest.rank_ms:
+                        longest = other
                 state.rank_ms, state.guessed = state.duration_ms, state.task.id not in forecast.tasks
-                if behind := self.dependents[state.task.id]:
-                    longest = max((self.tasks[dependent] for dependent in behind), key=lambda other: other.rank_ms)
+                if longest is not None:
                     state.rank_ms += longest.rank_ms
                     state.guessed |= longest.guessed
+                moved |= before != (state.rank_ms, state.guessed)
         for agent in self.agents.values():
             agent.runs_at(forecast.speed(agent.node))
             self.touch(agent)
         self.changed = True
+        if moved:
+            self._sort_ready()
+
+    def _sort_ready(self) -> None:
         waiting = [state for _, _, task in self.ready if (state := self.tasks[task]).phase is Phase.READY]
         self.ready = sorted(state.urgency for state in waiting if not state.in_doubt)
         for state in waiting:

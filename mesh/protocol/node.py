@@ -175,7 +175,7 @@ class Node:
         """When `Tick` is due, if nothing else happens; what is overdue is due now."""
         if self._ended:
             return None
-        times = [self.membership.deadline(), *self._retry_at.values(), self._leaves_at()]
+        times = [self.membership.deadline(), *self._retry_at.values(), self._leaves_at(), self.worker.deadline()]
         if self.leader is not None:
             times += [self.leader.deadline(), self.leader.surplus.deadline(self.leader.market)]
         due = min((time for time in times if time is not None), default=None)
@@ -209,7 +209,7 @@ class Node:
             case ev.Handed(task, attempt, reason, missing, never):
                 return self.worker.handed(task, attempt, Declined(task, attempt, reason, never, missing), self.main)
             case ev.TaskRunning(task, attempt):
-                return self.worker.running(task, attempt, self.main)
+                return self.worker.running(task, attempt, self.main, now)
             case ev.TaskFinished(task, attempt, execution):
                 return self.worker.finished(task, attempt, execution, self.main)
             case ev.TaskKilled(task, attempt):
@@ -510,7 +510,7 @@ class Node:
     # --- time and the end ----------------------------------------------------------------------------
 
     def _tick(self, now: Instant) -> list[fx.Effect]:
-        effects: list[fx.Effect] = []
+        effects = self.worker.due(now, self.main)
         dead = self.membership.cut_off(now)
         if now >= self.membership.next_beat:
             self.membership.next_beat = after(now, self.config.beat_ms)

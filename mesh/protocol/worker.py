@@ -11,6 +11,7 @@ one is still a result, since outputs are named by content and a second execution
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import Final
 
 from mesh.graph import Task
 from mesh.graph.graph import Graph
@@ -19,8 +20,11 @@ from mesh.ledger.completion import Completion
 from mesh.protocol import parts
 from mesh.protocol.effects import Effect, Execute, Keep, Kill, Need, Prepare, Send
 from mesh.protocol.events import Execution
-from mesh.types import Epoch, NodeId, TaskId
+from mesh.types import Epoch, Instant, NodeId, TaskId, after
 from mesh.wire.messages import Award, Declined, Record, Result, Started, Withdraw
+
+TELL_START_MS: Final = 5
+"""A start is told after so long: of what is over by then the result tells enough, at half the messages."""
 
 
 class Phase(Enum):
@@ -69,6 +73,8 @@ class Worker:
     unrecorded: dict[TaskId, str] = field(default_factory=dict)
     """Envelopes of results that the leader has not shown in its records yet."""
     epoch: Epoch = Epoch(0)
+    untold: dict[TaskId, Instant] = field(default_factory=dict)
+    """What has started and is to be told of, and when, in that order."""
     _in_place: dict[TaskId, None] = field(default_factory=dict)
     """Tasks whose outputs are in this workspace, and so are those of all before them: no later award looks at them again."""
     _made_anew: int = 0
@@ -98,7 +104,7 @@ class Worker:
             job.again, job.needs, job.upstream, job.made_anew = award, needs, upstream, self._made_anew
             return []
         job.award = award
-        return [Send(leader, Started(award.task, award.attempt))] if job.phase is Phase.RUNNING else []
+        return [self._tell_start(job, leader)] if job.phase is Phase.RUNNING else []
 
     def _begin(self, job: Job) -> list[Effect]:
         self.jobs[job.task.id] = job
@@ -108,7 +114,7 @@ class Worker:
 
     def _close(self, job: Job) -> list[Effect]:
         """It is over without a result: once more, where it has been awarded anew meanwhile, and on with what waits."""
-        del self.jobs[job.task.id]
+        self._forget(job)
         if job.again is None:
             return self._start()
         again = Job(job.again, job.task, job.needs, job.again.attempt, job.upstream, job.made_anew)
@@ -179,7 +185,7 @@ class Worker:
     def _cpu(self, task: Task) -> int:
         return min(task.resources.cpu, self.slots)
 
-    def running(self, task: TaskId, attempt: int, leader: NodeId | None) -> list[Effect]:
+    def running(self, task: TaskId, attempt: int, leader: NodeId | None, now: Instant) -> list[Effect]:
         """Its process has started."""
         job = self._job(task, attempt)
         if job is None:
@@ -187,14 +193,34 @@ class Worker:
         job.phase = Phase.RUNNING
         if job.made_anew == self._made_anew:
             self._in_place |= dict.fromkeys(job.upstream)
-        return [Send(leader, Started(task, job.award.attempt))] if leader is not None else []
+        if leader is not None and job.needs:
+            # By this the leader measures how long they took to come.
+            return [self._tell_start(job, leader)]
+        self.untold[task] = after(now, TELL_START_MS)
+        return []
+
+    def due(self, now: Instant, leader: NodeId | None) -> list[Effect]:
+        """Tell of what has been running for a while."""
+        due = [task for task, at in self.untold.items() if now >= at]
+        told = [self._tell_start(self.jobs[task], leader) for task in due if leader is not None]
+        for task in due:
+            self.untold.pop(task, None)
+        return told
+
+    def deadline(self) -> Instant | None:
+        """When there is something to tell."""
+        return next(iter(self.untold.values()), None)
+
+    def _tell_start(self, job: Job, leader: NodeId) -> Effect:
+        self.untold.pop(job.task.id, None)
+        return Send(leader, Started(job.task.id, job.award.attempt))
 
     def finished(self, task: TaskId, attempt: int, run: Execution, leader: NodeId | None) -> list[Effect]:
         """It ended: sign the completion and tell the leader."""
         job = self._job(task, attempt)
         if job is None:
             return []
-        del self.jobs[task]
+        self._forget(job)
         completion = Completion(
             run_id=self.run_id,
             task=task,
@@ -272,11 +298,7 @@ class Worker:
     def resend(self, leader: NodeId) -> list[Effect]:
         """What the leader may have missed while there was no link."""
         effects: list[Effect] = [Send(leader, Result(envelope)) for envelope in self.unrecorded.values()]
-        effects += [
-            Send(leader, Started(task, job.award.attempt))
-            for task, job in self.jobs.items()
-            if job.phase is Phase.RUNNING
-        ]
+        effects += [self._tell_start(job, leader) for job in self.jobs.values() if job.phase is Phase.RUNNING]
         return effects
 
     def drop_waiting(self) -> None:
@@ -295,6 +317,10 @@ class Worker:
                 job.killed = True
                 effects.append(Kill(task, job.attempt))
         return effects
+
+    def _forget(self, job: Job) -> None:
+        del self.jobs[job.task.id]
+        self.untold.pop(job.task.id, None)
 
     def _job(self, task: TaskId, attempt: int) -> Job | None:
         job = self.jobs.get(task)

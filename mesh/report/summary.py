@@ -226,6 +226,9 @@ class Summary:
         if winner in task.on:
             # Of several copies it is the winner's times that count.
             task.started_ms, task.awarded_ms = task.on[winner], task.awards.get(winner)
+            if item.cache == "none":
+                # That a task of a moment has started is told together with its end.
+                task.started_ms = max(task.awarded_ms or 0, min(task.started_ms, t_ms - item.duration_ms))
         task.awards.clear()
         for node in list(task.on):
             self._stopped(item.task, node, t_ms, item.duration_ms if node == winner else None)

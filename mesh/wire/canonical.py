@@ -51,7 +51,7 @@ class Reader:
     def __init__(self, value: Any, where: str) -> None:
         if type(value) is not dict:
             raise RemoteError("malformed", f"{where}: an object was expected")
-        self._fields = cast("dict[str, Any]", value)
+        self._fields: dict[str, Any] = value
         self._where = where
 
     def _fail(self, name: str, expected: str) -> RemoteError:
@@ -97,7 +97,7 @@ class Reader:
         value = self._fields.get(name)
         if type(value) is not dict:
             raise self._fail(name, "an object")
-        return cast("dict[str, Any]", value)
+        return value
 
     def string_table(self, name: str) -> dict[str, str]:
         value = self.table(name)

@@ -338,6 +338,15 @@ def test_when_a_lost_agent_takes_the_last_attempt_with_it_what_it_had_behind_is_
     assert run.awards[-1] == ("main", "test", 2)
 
 
+def test_a_result_of_what_nobody_told_the_start_of_tells_it():
+    run = Main("build", "lint")
+    run.agent("a1", 2)
+    run.finish("a1", "build")
+    run.started("a1", "lint")
+    run.finish("a1", "lint")
+    assert [one.task for one in run.told(news.TaskStarted)] == ["build", "lint"]
+
+
 def test_started_from_somebody_else_or_of_an_older_attempt_is_ignored():
     run = Main("build")
     run.agent("a1")

@@ -5,6 +5,7 @@ import pytest
 from mesh.graph.task import Resources
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
+from mesh.protocol.worker import TELL_START_MS
 from mesh.types import Epoch, TaskId
 from mesh.wire import messages as msg
 from tests.unit.protocol.scripted import AgentNode, blob_of, graph_of, key_of, task
@@ -26,11 +27,37 @@ def test_an_award_is_executed_told_and_answered_with_a_signed_result():
     agent.award("build")
     assert agent.executed == [("build", 1)]
     agent.running("build")
+    agent.wait(TELL_START_MS)
     assert started(agent) == [("build", 1)]
     agent.finished("build")
     (result,) = agent.results()
     assert (result.task, result.status, result.attempt, result.seq, result.epoch) == ("build", "success", 1, 1, 1)
     assert (result.name, result.key, result.outputs) == ("agent", "key of build", blob_of("outputs of build"))
+
+
+def test_of_what_is_over_in_a_moment_only_the_result_is_told():
+    agent = AgentNode("build", "lint")
+    agent.award("build")
+    agent.award("lint")
+    agent.running("build")
+    agent.wait(TELL_START_MS - 1)
+    agent.running("lint")
+    agent.finished("build")
+    agent.wait(1)
+    assert started(agent) == []
+    agent.wait(TELL_START_MS)
+    assert started(agent) == [("lint", 1)]
+    assert len(agent.results()) == 1
+
+
+def test_a_start_behind_outputs_that_had_to_come_is_told_at_once():
+    """The main job takes the time from the award to the start for that of their coming."""
+    agent = AgentNode("build", task("test", "build"))
+    agent.record("build")
+    agent.award("test")
+    agent.step(ev.Prepared(TaskId("test"), 1))
+    agent.running("test")
+    assert started(agent) == [("test", 1)]
 
 
 def test_a_task_that_needs_outputs_is_prepared_before_it_starts():
@@ -242,6 +269,7 @@ def test_an_award_that_is_told_again_starts_nothing_twice():
     agent.award("build")
     agent.award("build")
     agent.running("build")
+    agent.wait(TELL_START_MS)
     agent.award("build")
     assert agent.executed == [("build", 1)]
     assert started(agent) == [("build", 1), ("build", 1)]
@@ -260,6 +288,7 @@ def test_a_newer_award_for_what_runs_already_is_met_by_what_runs():
     agent = AgentNode("build")
     agent.award("build", attempt=1)
     agent.running("build", attempt=1)
+    agent.wait(TELL_START_MS)
     agent.award("build", attempt=3)
     assert agent.executed == [("build", 1)]
     assert started(agent) == [("build", 1), ("build", 3)]
@@ -401,6 +430,7 @@ def test_what_runs_is_told_again_over_a_new_link():
     agent.award("a")
     agent.award("b")
     agent.running("a")
+    agent.wait(TELL_START_MS)
     agent.unlink("main")
     agent.meet()
     assert started(agent) == [("a", 1), ("a", 1)]

@@ -144,6 +144,16 @@ def test_of_two_copies_the_winner_gives_the_times(say):
     assert not any(lane.running for lane in summary.lanes())
 
 
+def test_a_start_that_is_told_together_with_the_end_was_as_long_before_as_the_task_took(say):
+    summary = Summary()
+    say.tell(summary, (0, say.joined("a1")), (0, say.graph(a="", b="")))
+    say.tell(summary, (1, say.awarded("a", "a1")), (9, say.started("a", "a1")), (9, say.ended("a", "a1", 5)))
+    say.tell(summary, (9, say.awarded("b", "a1")), (12, say.started("b", "a1")), (12, say.ended("b", "a1", 5)))
+    times = [(task["awarded_ms"], task["started_ms"], task["ended_ms"]) for task in summary.to_json(0)["tasks"]]
+    assert times == [(1, 4, 9), (9, 9, 12)]
+    assert summary.to_json(0)["agents"][0]["busy_ms"] == 10
+
+
 def test_a_task_whose_outputs_were_lost_is_not_done_any_more(say):
     summary = Summary()
     say.tell(summary, (0, say.joined("a1")), (0, say.graph(a="")), (9, say.failed("a")))
