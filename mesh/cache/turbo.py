@@ -12,7 +12,7 @@ took, its signature) is given back word for word, so an artifact travels as one 
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,10 +205,10 @@ class Visit:
         if (event := self._holds.pop(turbo_hash, None)) is not None:
             event.set()
 
-    def release_longest_held(self) -> str:
-        """Answer what has been waited for the longest; "" where nothing is waited for."""
+    def release_longest_held(self, but: Container[str] = ()) -> str:
+        """Answer what has been waited for the longest, `but` these; "" where nothing else is waited for."""
         for turbo_hash in self._held:
-            if turbo_hash in self._holds:
+            if turbo_hash in self._holds and turbo_hash not in but:
                 self.release(turbo_hash)
                 return turbo_hash
         return ""

@@ -170,6 +170,9 @@ class Command:
             peer.tools.bind(graph.tasks, MainTurboRunner(session, peer.settings.workspace))
             leader = peer.shell.node.leader
             assert leader is not None
+            session.elsewhere = lambda: [
+                task for agent in leader.market.others() for task in agent.jobs if task in graph.tasks
+            ]
             outlet = TurboOutlet(session, lambda: bool(leader.brakes.pulled()))
             await peer.plan(graph, outlet, last=last)
             env = turbo_environment.main_environment(environ, session.url, loopback.token)

@@ -8,7 +8,7 @@ ended; until then nobody else's work may depend on knowing, so that a task which
 """
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ class Visit(Protocol):
 
     def release(self, turbo_hash: str) -> None: ...
 
-    def release_longest_held(self) -> str: ...
+    def release_longest_held(self, but: Container[str] = ()) -> str: ...
 
     def release_all(self) -> None: ...
 
@@ -112,6 +112,10 @@ class TurboSession:
         """Tasks whose result turbo could take from an agent."""
         self.skipped: Final[dict[TaskId, None]] = {}
         """Tasks that the mesh gave up, since what they depend on failed; turbo may see that in another way."""
+        self.elsewhere: Callable[[], Iterable[TaskId]] = tuple
+        """Tasks that other machines have been given, and which are not done."""
+        self._let_on: dict[str, None] = {}
+        """Hashes that turbo has been told to be without, so that it gets on."""
         self.visit: Final = visit
         self.artifacts: Final = loopback.artifacts
         self.ended = trio.Event()
@@ -159,7 +163,11 @@ class TurboSession:
 
     def not_taken(self) -> tuple[TaskId, ...]:
         """Tasks that an agent has done, and that turbo ran again all the same: it did not like the artifact, or its signature."""
-        return self._put_of(self.given)
+        return self._put_of(task for task in self.given if self.graph.tasks[task].key not in self._let_on)
+
+    def let_on(self, but: Container[str]) -> None:
+        """Let turbo be without the result that it has waited for the longest, `but` for those of these hashes."""
+        self._let_on[self.visit.release_longest_held(but)] = None
 
     def ran_all_the_same(self, workspace: Path) -> tuple[TaskId, ...]:
         """Tasks that turbo ran here behind one that had failed, as it does with `--continue`."""
@@ -170,7 +178,8 @@ class TurboSession:
         for task in self.recovered():
             yield f"{task} failed on an agent and passed on the main job: it is flaky, or the machines differ"
         for task in self.not_taken():
-            yield f"{task} was done by an agent, and turbo did it again: do both have the same signature key?"
+            why = "do both have the same signature key?" if self.plan.signed else "it did not take the result"
+            yield f"{task} was done by an agent, and turbo did it again: {why}"
         if went_on := self.ran_all_the_same(workspace):
             yield f"turbo --continue: {', '.join(went_on)} ran on the main job, behind a failure; counted as skipped"
 
@@ -263,7 +272,16 @@ class MainTurboRunner:
             with trio.move_on_after(PATIENCE_MS / 1_000):
                 await news.wait()
             if not news.is_set() and task.where == "any" and not await _runs(task.key):
-                session.visit.release_longest_held()
+                self._let_on(task)
+
+    def _let_on(self, task: Task) -> None:
+        """Turbo does not come to `task`: it may be waiting for others first. What other machines are at is not done here as well."""
+        session = self._session
+        elsewhere = frozenset(session.graph.tasks[other].key for other in session.elsewhere())
+        if elsewhere and self._came_to_nothing(task):
+            # It did, and that has failed, which only turbo's end will tell; until then it gets on with what the others bring.
+            return
+        session.let_on(elsewhere)
 
     async def _judge(self, task: Task) -> tuple[Literal["success", "failure"], str]:
         """Turbo has ended without having put the task."""

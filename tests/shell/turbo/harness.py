@@ -94,7 +94,7 @@ class Mesh:
         self.where: dict[TaskId, str] = {}
         self.logs: dict[TaskId, bytes] = {}
         self.handed: list[str] = []
-        self._busy: dict[TaskId, None] = {}
+        self._busy: dict[TaskId, Node] = {}
         self._changed = trio.Condition()
         self._last_agent_s = 0.0
 
@@ -111,6 +111,7 @@ class Mesh:
             code, stdout, stderr = await self._command(argv, plain)
             return self._ran(code, stdout, stderr, planned)
         async with trio.open_nursery() as nursery, TurboSession.open(nursery, planned, main.loopback) as session:
+            session.elsewhere = lambda: [task for task, place in self._busy.items() if place is not main]
             nursery.start_soon(self._work, nursery, session)
             nursery.start_soon(_let_go_when_cancelled, session)
             env = main_environment(environ, session.url, main.loopback.token)
@@ -179,7 +180,7 @@ class Mesh:
             async with self._changed:
                 while (task := self._ready(session, place, bound)) is None:
                     await self._changed.wait()
-                self._busy[task.id] = None
+                self._busy[task.id] = place
             try:
                 outcome = await self._one(session, place, runner, task)
             except LocalError as error:

@@ -118,6 +118,24 @@ def test_without_agents_a_failure_does_not_stop_what_waits_for_a_place_behind_it
     assert ran.statuses == {**lints, **builds, "p0#build": "failure"}
 
 
+def test_what_an_agent_is_at_is_not_done_here_too_where_a_failure_is_only_known_at_the_end(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("mesh.adapters.turbo.session.PATIENCE_MS", 300)
+    main = make_workspace(tmp_path / "main", packages=2, only={"p0": ("build",), "p1": ("env",)})
+    (main.path / "packages/p0/BROKEN").touch()
+    tool = main.path / "tools/task.mjs"
+    tool.write_text(
+        f"if (process.argv[2] === 'env') await new Promise((go) => setTimeout(go, 4000));\n{tool.read_text()}"
+    )
+    commit(main.path)
+    agent = main.clone(tmp_path / "agent0")
+    (agent.path / "packages/p0/src/index.js").write_text("changed")
+    ran = over(main, [agent], tmp_path, "build", "env", "--continue")
+    assert ran.exit_code == 3
+    assert ran.where == {"p0#build": MAIN, "p1#env": "agent0"}
+    assert "p1:env: cache hit" in ran.stdout
+    assert "p0 is broken" in ran.stdout + ran.stderr
+
+
 def test_an_agent_with_a_changed_input_is_told_and_does_nothing_that_needs_it(tmp_path: Path):
     main = make_workspace(tmp_path / "main", packages=3, scripts=("build", "lint"))
     alone = main.clone(tmp_path / "alone")

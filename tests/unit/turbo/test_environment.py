@@ -18,6 +18,7 @@ BASE = {
     "TURBO_TOKEN": "theirs",
     "TURBO_TEAM": "us",
     "TURBO_PREFLIGHT": "1",
+    "TURBO_RUN_SUMMARY": "true",
     "TURBO_SCM_BASE": "main",
     "NO_PROXY": "corp",
 }
@@ -25,7 +26,7 @@ BASE = {
 
 def test_planning_asks_nobody_and_is_otherwise_the_users_own():
     environment = planning_environment(BASE)
-    assert not {"TURBO_API", "TURBO_TOKEN", "TURBO_TEAM", "DTE_SECRET"} & environment.keys()
+    assert not {"TURBO_API", "TURBO_TOKEN", "TURBO_TEAM", "TURBO_RUN_SUMMARY", "DTE_SECRET"} & environment.keys()
     assert environment["TURBO_CACHE"] == "local:rw"
     assert environment["TURBO_SCM_BASE"] == "main"
 
@@ -39,6 +40,7 @@ def test_on_the_main_job_turbo_finds_our_cache_and_waits_for_it():
     assert environment["TURBO_TELEMETRY_DISABLED"] == "1"
     assert environment["NO_PROXY"] == "corp,127.0.0.1,localhost"
     assert "TURBO_PREFLIGHT" not in environment
+    assert environment["TURBO_RUN_SUMMARY"] == "true"  # the account of its run is the user's
     assert main_environment({}, "u", "t")["TURBO_TEAM"] == "dte"  # without one turbo asks no remote cache
 
 
