@@ -85,24 +85,24 @@ async def run(spec: Spec, log: Callable[[bytes], None]) -> Exited:
         exit_code, reason = _why_not(spec, error)
         log(f"dte: {reason}\n".encode(errors="surrogateescape"))
         return Exited(exit_code, timed_out=False, max_rss_bytes=0, started_ms=started_ms, ended_ms=started_ms)
-    problem = ""
+    timed_out = False
     try:
-        with trio.move_on_after(spec.timeout_ms / 1_000 if spec.timeout_ms else float("inf")) as limit:
-            try:
-                await child.attend()
-            finally:
-                problem = await child.settle(spec.grace_ms)
+        if spec.timeout_ms:
+            with trio.move_on_after(spec.timeout_ms / 1_000) as limit:
+                await child.see_through(spec.grace_ms)
+            timed_out = limit.cancelled_caught
+        else:
+            await child.see_through(spec.grace_ms)
     finally:
         child.close()
-    if limit.cancelled_caught:
-        problem = "; ".join(filter(None, (f"timed out after {spec.timeout_ms / 1_000:g} s and was ended", problem)))
+    too_long = f"timed out after {spec.timeout_ms / 1_000:g} s and was ended" if timed_out else ""
     return Exited(
         exit_code=child.exit_code,
-        timed_out=limit.cancelled_caught,
+        timed_out=timed_out,
         max_rss_bytes=child.max_rss_bytes,
         started_ms=started_ms,
         ended_ms=UnixMs(started_ms + child.elapsed_ms),
-        problem=problem,
+        problem="; ".join(filter(None, (too_long, child.problem))),
     )
 
 
@@ -141,17 +141,20 @@ class _Child:
         self.exit_code = SIGNALLED + signal.SIGKILL
         self.max_rss_bytes = 0
         self.elapsed_ms = 0
+        self.problem = ""
+        """What a person should know of its end."""
         _lower_priority(self.pid, spec.nice)
 
-    async def attend(self) -> None:
-        """Pass on what is written, until the command itself has exited."""
-        while not self._exited.is_set():
-            await self._look()
+    async def see_through(self, grace_ms: int) -> None:
+        """Pass on what is written until the command itself has exited, then bring the rest to its end. Cancellation ends both, and is passed on after that."""
+        try:
+            while not self._exited.is_set():
+                await self._look()
+        finally:
+            if not (self._exited.is_set() and self._drained.is_set()) or _exists(self.pid):
+                self.problem = await self._settle(grace_ms)
 
-    async def settle(self, grace_ms: int) -> str:
-        """Bring the rest to its end; returns what a person should know of it. Cancellation does not interrupt it."""
-        if self._exited.is_set() and self._drained.is_set() and not _exists(self.pid):
-            return ""
+    async def _settle(self, grace_ms: int) -> str:
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 # Meanwhile what is written is still passed on: last words belong to the log.

@@ -209,7 +209,7 @@ def _cut(problem: str) -> str:
 def _to_text(time: UnixMs) -> str:
     # A clock beyond all bounds must not lose a result.
     moment = _BEGIN + timedelta(milliseconds=min(max(time, 0), UNIX_MS_MAX))
-    return moment.strftime("%Y-%m-%dT%H:%M:%S") + f".{moment.microsecond // 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _to_ms(text: str, name: str) -> UnixMs:

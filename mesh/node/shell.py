@@ -58,7 +58,12 @@ class Shell:
             self._stepping = False
         deadline = self.node.deadline(now_instant())
         if deadline is not None and deadline < self._armed_for:
-            self._alarm.cancel()
+            self._arm(deadline)
+
+    def _arm(self, deadline: Instant | None) -> None:
+        self._armed_for = inf if deadline is None else deadline
+        # A millisecond late rather than a fraction of one early, which would be a step for nothing.
+        self._alarm.deadline = inf if deadline is None else (deadline + 1) / 1000
 
     def _step(self, event: ev.Event) -> None:
         if self.ended is not None and not self.lingering:
@@ -83,15 +88,12 @@ class Shell:
     async def clock(self) -> None:
         """Tell the core when its deadline has come, until cancelled."""
         while True:
-            deadline = self.node.deadline(now_instant())
-            self._armed_for = inf if deadline is None else deadline
-            # A millisecond late rather than a fraction of one early, which would be a step for nothing.
-            with trio.CancelScope(deadline=inf if deadline is None else (deadline + 1) / 1000) as self._alarm:
+            with trio.CancelScope() as self._alarm:
+                self._arm(self.node.deadline(now_instant()))
                 await trio.sleep_forever()
+            deadline = self.node.deadline(now_instant())
             if deadline is not None and now_instant() >= deadline:
                 self.happen(ev.Tick())
-            else:
-                await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
         """Let go of the trace."""

@@ -359,10 +359,9 @@ class Leader:
             return self.bulletin.tell(node, self.epoch)
         if (node, completion.attempt) in state.failed:
             return [*self._failed_once(state, completion, node, now), *self.clear(now)]
-        effects: list[Effect] = []
-        if completion.cache == "none":
-            # Of what took a moment nobody has told that it started.
-            effects += self.started(node, Started(completion.task, completion.attempt), now)
+        # Of what took a moment nobody has told that it started.
+        began = Started(completion.task, completion.attempt)
+        effects = self.started(node, began, now) if completion.cache == "none" else []
         if completion.status == "failure":
             held = self.brakes.hold(state.task.id)
             if not held and (self.strays.claim(state, node, self.market, now) or self._tries_again(state)):
@@ -535,7 +534,8 @@ class Leader:
             self.bulletin.record(state.record)
         effects.append(Tell(news.TaskDelivered(event.task)))
         self._settle(state)
-        return [*effects, *self.clear(now)]
+        # It lets nobody begin but those who wait for it in the main job's workspace, and the run end.
+        return [*effects, *self.clear(now)] if self.market.changed or not self.market.left else effects
 
     def _settle(self, state: TaskState) -> None:
         """Its outputs are in the main job's workspace, and so are those of all before it."""

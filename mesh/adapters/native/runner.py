@@ -111,9 +111,10 @@ class NativeRunner:
             shards=read.number("shards", default=0),
         )
         values, unset = taken(task.payload)
+        cwd = read.text("cwd", default="")
         return Spec(
             argv=_argv(task, read),
-            cwd=self._workspace / _inside(read.text("cwd", default="")),
+            cwd=self._workspace / _inside(cwd) if cwd else self._workspace,
             env=self._surroundings.environment(
                 identity,
                 pass_env={**values, **(read.string_table("pass_env") if read.has("pass_env") else {})},
