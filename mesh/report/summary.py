@@ -294,6 +294,11 @@ class Summary:
         """Whether every task is accounted for."""
         return self._verdict is not None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it did not come to its end by itself."""
+        return self._verdict in (None, "cancelled")
+
     def _eta_ms(self, now_ms: int) -> int | None:
         if self._done == len(self._tasks):
             return 0 if self._tasks else None

@@ -115,6 +115,7 @@ def closing_lines(summary: Summary, exit_code: int, *, wrapped: bool = False) ->
     what it does not leave to the mesh.
     """
     progress = summary.progress()
+    ending = _ending(exit_code, stopped=summary.stopped)
     if failures := summary.failures():
         yield f"dte: failed: {', '.join(words.one_line(end.task) for end in failures)}"
     if flaky := summary.flaky():
@@ -123,14 +124,14 @@ def closing_lines(summary: Summary, exit_code: int, *, wrapped: bool = False) ->
         # What could not even begin is told by its reason alone.
         if exit_code not in (Exit.USAGE, Exit.MESH):
             itself = ": the command did everything itself" if exit_code == Exit.OK else ""
-            yield f"dte: {_ending(exit_code)}; {f'nothing was distributed{itself}' if wrapped else 'no tasks were run'}"
+            yield f"dte: {ending}; {f'nothing was distributed{itself}' if wrapped else 'no tasks were run'}"
         return
     counts = Counter(_outcome(end) for end in summary.ends())
     counts["not finished"] = progress.total - progress.done
     hits = sum(end.cache == "hit" for end in summary.ends())
     parts = [f"{number:,} {outcome}" for outcome in _OUTCOMES if (number := counts[outcome])]
     cached = f" ({hits:,} from cache)" if hits else ""
-    yield f"dte: {_ending(exit_code)}; {words.count(progress.total, 'task')}: {', '.join(parts)}{cached}"
+    yield f"dte: {ending}; {words.count(progress.total, 'task')}: {', '.join(parts)}{cached}"
     makespan_ms, work_ms = summary.makespan_ms(), summary.work_ms()
     agents = words.count(summary.agents_seen(), "agent")
     speed = f", {words.ratio(work_ms, makespan_ms)} times as fast as one slot" if work_ms > makespan_ms > 0 else ""
@@ -154,11 +155,11 @@ def _outcome(end: TaskEnded) -> str:
             return end.status
 
 
-def _ending(exit_code: int) -> str:
+def _ending(exit_code: int, *, stopped: bool) -> str:
     match exit_code:
         case Exit.OK:
             return "all is well"
-        case Exit.INTERRUPTED | Exit.TERMINATED:
+        case Exit.INTERRUPTED | Exit.TERMINATED if stopped:  # otherwise it is the command's own code
             return f"stopped by a signal (exit code {exit_code})"
         case _:
             return f"exit code {exit_code}"

@@ -111,6 +111,14 @@ def test_what_a_task_had_written_when_the_run_was_stopped_is_shown(say, plain, o
     assert "dte: stopped by a signal (exit code 130); 1 task: 1 not finished\n" in out.getvalue()
 
 
+def test_a_commands_own_exit_code_is_not_taken_for_a_signal(say, plain, out):
+    plain.news(say.graph(p1__a=""), 0)
+    plain.news(say.failed("p1:a", "agent-1"), 1_000)
+    plain.news(RunEnded("failure"), 1_100)
+    plain.close(130)  # as nx 22 ends where a failure made it skip tasks
+    assert "dte: exit code 130; 1 task: 1 failed\n" in out.getvalue()
+
+
 def test_tasks_that_never_ran_do_not_bury_a_cancelled_run(say, plain, out):
     plain.news(say.ended("p1:a", "", 0, status="cancelled"), 5)
     plain.log(B, b"it was here\n")
