@@ -278,7 +278,9 @@ def _remote(settings: Any, environ: Mapping[str, str]) -> dict[str, str] | None:
 
 async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """What stays on the main job and why, and what a person should know of it."""
-    seen = await trio.to_thread.run_sync(not_ignored, workspace, {task.id: _places(task) for task in _real(dry)})
+    places = {task.id: [*_outputs(task), *([str(PurePosixPath(task.log))] if task.log else [])] for task in _real(dry)}
+    loose = await trio.to_thread.run_sync(not_ignored, workspace, places)
+    seen = {task: some for task, every in loose.items() if (some := _likely(dry.tasks[task], every, workspace))}
     paths = list(dict.fromkeys(path for some in seen.values() for path in some))
     committed = await trio.to_thread.run_sync(tracked, workspace, paths)
     packages: dict[str, str] = {}
@@ -295,9 +297,9 @@ async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str
     if first:
         more = f", and so do {len(kept) - 1} more" if len(kept) > 1 else ""
         notices.append(f"{first[0]} stays on the main job: {kept[first[0]]}{more}")
-    if loose := [path for path in paths if path not in committed]:
+    if untracked := [path for path in paths if path not in committed]:
         notices.append(
-            f"git does not ignore {_some(loose)}, which tasks make and turbo then takes for inputs; put it into .gitignore"
+            f"git does not ignore {_some(untracked)}, which tasks make and turbo then takes for inputs; put it into .gitignore"
         )
     if committed:
         told = _some([path for path in paths if path in committed])
@@ -322,11 +324,25 @@ def _stays(task: DryTask, packages: Mapping[str, str]) -> str:
     return packages.get(task.directory, "") if task.default_inputs else ""
 
 
-def _places(task: DryTask) -> list[str]:
-    """What a task makes, each by a path that is as good as any that its outputs match."""
-    outputs = [output for output in task.outputs if not output.startswith("!")]
-    made = [_from_root(task.directory, output.replace("**", "x").replace("*", "x")) for output in outputs]
-    return [str(PurePosixPath(path)) for path in (*made, task.log) if path]
+def _outputs(task: DryTask) -> dict[str, str]:
+    """What a task makes: a path that is as good as any that a pattern matches, and the pattern, both from the workspace's root."""
+    patterns = [_from_root(task.directory, output) for output in task.outputs if not output.startswith("!")]
+    return {str(PurePosixPath(each.replace("**", "x").replace("*", "x"))): each for each in patterns}
+
+
+def _likely(task: DryTask, paths: Sequence[str], workspace: Path) -> list[str]:
+    """Those of `paths`, which git does not ignore, that the task is likely to make. One list of outputs often is for packages of all kinds
+    (`dist/**`, `build/**`, `.next/**`): where git ignores one of them, another that is not there is not this package's.
+    """
+    outputs = _outputs(task)
+    if all(path in paths for path in outputs):
+        return [*paths]
+    return [path for path in paths if _is_there(outputs.get(path, path), workspace)]
+
+
+def _is_there(pattern: str, workspace: Path) -> bool:
+    directory, star, _ = pattern.partition("*")
+    return not star or (workspace / directory.rpartition("/")[0]).exists()
 
 
 def _nothing_to_give(found: TurboPlan) -> str:

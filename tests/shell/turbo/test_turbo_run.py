@@ -1,5 +1,6 @@
 """A real turbo on a main job and two agents: whoever looks at the main job cannot tell it from turbo alone."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -134,6 +135,29 @@ def test_what_an_agent_is_at_is_not_done_here_too_where_a_failure_is_only_known_
     assert ran.where == {"p0#build": MAIN, "p1#env": "agent0"}
     assert "p1:env: cache hit" in ran.stdout
     assert "p0 is broken" in ran.stdout + ran.stderr
+
+
+def test_outputs_that_turn_out_to_be_inputs_cost_time_and_nothing_else(tmp_path: Path):
+    main = make_workspace(tmp_path / "main", packages=3, scripts=("build", "lint"))
+    rules = main.path / "turbo.json"
+    tasks = json.loads(rules.read_text())
+    tasks["tasks"]["build"]["outputs"] = ["dist/**", "notes/**"]
+    tasks["tasks"]["lint"]["dependsOn"] = ["build"]
+    rules.write_text(json.dumps(tasks))
+    tool = main.path / "tools/task.mjs"
+    notes = "import * as files from 'node:fs'; if (process.argv[2] === 'build') { files.mkdirSync('notes', { recursive: true }); files.writeFileSync('notes/x', 'made'); }"
+    tool.write_text(f"{notes}\n{tool.read_text()}")
+    ignored = main.path / ".gitignore"
+    ignored.write_text(ignored.read_text().replace("notes\n", ""))
+    commit(main.path)
+    alone = main.clone(tmp_path / "alone")
+    ran = distributed(main, tmp_path, "build", "lint")
+    assert ran.plan.notices == ()
+    assert ran.exit_code == alone.turbo("build", "lint").returncode == 0
+    assert main.files() == alone.files()
+    assert any("packages/p0/notes/x" in path for path in main.files())
+    assert set(ran.statuses.values()) == {"success"}
+    assert any("notes/x (only here)" in reason for reason in ran.handed)
 
 
 def test_an_agent_with_a_changed_input_is_told_and_does_nothing_that_needs_it(tmp_path: Path):

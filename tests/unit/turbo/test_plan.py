@@ -154,6 +154,7 @@ def test_what_cannot_be_read_is_refused():
     ("outputs", "reason", "advice"),
     [
         (["dist/**", "made.json"], "git does not ignore", "put it into .gitignore"),
+        (["dist/**", "src/**"], "git does not ignore", "put it into .gitignore"),
         (["dist/**", "package.json"], "git tracks", "take it out of the outputs in turbo.json"),
     ],
 )
@@ -162,15 +163,25 @@ def test_what_counts_as_an_input_once_it_is_made_keeps_its_package_here_with_adv
 ):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".gitignore").write_text("dist\n.turbo\n")
-    (tmp_path / "packages/a").mkdir(parents=True)
+    (tmp_path / "packages/a/src").mkdir(parents=True)
     (tmp_path / "packages/a/package.json").write_text("{}")
     subprocess.run(["git", "add", "packages/a/package.json"], cwd=tmp_path, check=True)
     found, notices = trio.run(_kept, dry(raw("a#build", outputs=outputs), raw("b#build", "a#build")), tmp_path)
     assert found["a#build"].startswith(reason)
     assert found["b#build"] == "it depends on a#build, which stays on the main job"
-    assert f"{reason} packages/a/{outputs[1]}, which" in notices[1]
+    assert f"{reason} packages/a/{outputs[1].replace('**', 'x')}, which" in notices[1]
     assert notices[1].endswith(advice)
     assert len(notices) == 2
+
+
+def test_of_a_list_of_outputs_for_all_packages_what_is_not_there_is_not_this_packages(tmp_path: Path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("dist\n.turbo\n")
+    lists = {"a": ["dist/**", "build/**", "docs/made/**"], "b": ["build/**"], "c": ["dist/**", "made.json"]}
+    for package in lists:
+        (tmp_path / "packages" / package).mkdir(parents=True)
+    run = dry(*(raw(f"{package}#build", outputs=outputs) for package, outputs in lists.items()))
+    assert [*kept(run, tmp_path)] == ["b#build", "c#build"]
 
 
 @pytest.mark.parametrize(
