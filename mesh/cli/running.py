@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 def lead(settings: "Settings", request: "Request", *, json: str = "", events: str = "") -> int:
     """Run it to its end. `--json` is written whatever happens once the run has begun."""
-    from mesh.adapters.turbo.command import find
+    from mesh.adapters.turbo.command import direct
 
-    if not request.command or find(request.command, settings.workspace) is not None:
+    if not request.command or direct(request.command, settings.workspace) is not None:
         return _lead(settings, request, None, json=json, events=events)
     from mesh.node.headstart import head_start
 

@@ -1,6 +1,6 @@
 """A command of the user's, wrapped: it has the terminal, prints and exits; what it wants done, the mesh does.
 
-turbo      the command names turbo: dte plans by turbo's own dry run, and holds turbo's reads of its cache until the results are there
+turbo      the command is turbo itself: dte plans by turbo's own dry run, and holds turbo's reads of its cache until the results are there
 any other  every nx under it hands over its plan, and waits for results; every turbo under it asks first, and then the same is done
 neither    it runs as if dte were not there, and a notice says so
 """
@@ -16,7 +16,7 @@ from mesh.adapters.nx.command import runs_once
 from mesh.adapters.nx.session import MainRunner, NxSession, serve
 from mesh.adapters.turbo import environment as turbo_environment
 from mesh.adapters.turbo.call import TurboCall, serve_calls
-from mesh.adapters.turbo.command import TurboCommand, find, program
+from mesh.adapters.turbo.command import TurboCommand, direct, find, program
 from mesh.adapters.turbo.launch import as_by_the_user
 from mesh.adapters.turbo.plan import plan
 from mesh.adapters.turbo.session import MainTurboRunner, TurboSession
@@ -67,7 +67,7 @@ class Command:
         if self._started is not None:
             await self._run_any(peer, self._started)
         else:
-            turbo = find(self._argv, peer.settings.workspace)
+            turbo = direct(self._argv, peer.settings.workspace)
             assert turbo is not None, "what names no turbo has been started already"
             await self._run_turbo(peer, turbo)
         await self._close(peer)
@@ -139,7 +139,8 @@ class Command:
                 del self._waiting[call]
 
         self._calls += 1
-        await self._turbo(peer, turbo, environ, execute, f"{self._calls}/" if self._calls > 1 else "")
+        prefix = f"{self._calls}/" if self._calls > 1 else ""
+        await self._turbo(peer, turbo, environ, execute, prefix, last=find(self._argv, workspace) is not None)
 
     def _let_go(self) -> None:
         for let_go in self._waiting.values():

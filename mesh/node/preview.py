@@ -13,7 +13,7 @@ from mesh.adapters.native.plan import plan as native_plan
 from mesh.adapters.nx.plan import nx_id
 from mesh.adapters.nx.session import NxSession, serve
 from mesh.adapters.turbo.call import TurboCall, serve_calls
-from mesh.adapters.turbo.command import TurboCommand, find, program
+from mesh.adapters.turbo.command import TurboCommand, direct, program
 from mesh.adapters.turbo.launch import as_by_the_user
 from mesh.adapters.turbo.plan import plan as turbo_plan
 from mesh.cache.nx import NxCache
@@ -41,7 +41,7 @@ def preview(
     if not command:
         planned = native_plan(workspace, tasks, environ=environ, affected=range_)
         return Preview(planned.graph, notices=planned.notices)
-    turbo = find(command, workspace)
+    turbo = direct(command, workspace)
     if turbo is not None:
         return trio.run(_of_turbo, turbo, workspace, environ)
     with head_start(command, workspace, environ, sys.stderr.fileno()) as started:

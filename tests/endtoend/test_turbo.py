@@ -1,5 +1,6 @@
 """Turborepo over a real mesh: a main job and two agents in three clones with three HOMEs, against plain turbo in a fourth."""
 
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -39,6 +40,19 @@ def test_the_main_job_looks_as_if_turbo_had_run_there(site: TurboSite):
     assert {task["where"] for task in told["tasks"]} == {"a1", "a2"}
     assert len(told["tasks"]) == 12
     assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_variables_that_the_launcher_of_turbo_sets_are_those_of_the_plan(site: TurboSite):
+    rules = site.workspace.path / "turbo.json"
+    told = json.loads(rules.read_text())
+    told["tasks"]["build"]["env"] = ["npm_config_user_agent", "npm_command"]
+    rules.write_text(json.dumps(told))
+    commit(site.workspace.path)
+    site.agent("a1")
+    main = site.turbo("run", "build")
+    assert main.ended(LIMIT_S) == 0
+    assert {task["where"] for task in main.json["tasks"]} == {"a1"}
+    assert "4 cached, 4 total" in main.out.read_text()
 
 
 def test_a_failing_task_ends_turbo_with_its_own_code_and_its_log(site: TurboSite):

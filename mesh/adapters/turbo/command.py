@@ -114,6 +114,11 @@ def find(argv: tuple[str, ...], workspace: Path) -> TurboCommand | None:
     return TurboCommand(options, passed)
 
 
+def direct(argv: tuple[str, ...], workspace: Path) -> TurboCommand | None:
+    """As `find`, where turbo gets the variables that are there now: npx, pnpm and yarn set some of their own, and turbo may hash them."""
+    return find(argv, workspace) if named("turbo", argv) == 0 else None
+
+
 def program(workspace: Path, environ: Mapping[str, str]) -> Path | None:
     """The turbo that is installed in `workspace`: its native program, ten times faster to start than the script around it."""
     if chosen := environ.get("TURBO_BINARY_PATH"):
