@@ -16,6 +16,8 @@ class Send:
 
     peer: NodeId
     message: Message
+    can_wait: bool = False
+    """For a moment, if others go with it then."""
 
 
 @dataclass(frozen=True, slots=True)
