@@ -15,7 +15,7 @@ GOOD: dict[str, dict[str, object]] = {
     "leave": {"type": "leave", "reason": "stopped by SIGTERM"},
     "refused": {"type": "refused", "reason": "its commit is another"},
     "released": {"type": "released", "reason": "3 tasks are left for 2 agents"},
-    "started": {"type": "started", "task": "packages/ä:tést", "attempt": 2},
+    "started": {"type": "started", "task": "packages/ä:tést", "attempt": 2, "ran_ms": 20},
     "withdraw": {"type": "withdraw", "epoch": 1, "task": "p1:build", "attempt": 1, "kill": False},
     "records": {
         "type": "records",

@@ -257,7 +257,7 @@ class Leader:
         live = state.live(node, message.attempt) if state is not None else None
         if state is None or live is None or live.started_at is not None:
             return []
-        self.market.begins(state, live, now)
+        self.market.begins(state, live, Instant(max(live.awarded_at, now - message.ran_ms)))
         # turbo has the terminal of the main job: nobody else hears what it says.
         if len(state.lives) == 1 and (node != self.me or state.task.tool != "turbo"):
             self.stalls.begin(message.task, message.attempt, self.market.forecast.duration_ms(message.task), now)

@@ -26,7 +26,7 @@ from mesh.wire.messages import Award, Declined, Record, Result, Started, Withdra
 MOMENT_MS: Final = 20
 """What takes no longer is over in a moment."""
 
-TELL_START_MS: Final = 5
+TELL_START_MS: Final = MOMENT_MS
 """A start is told after so long: of what is over by then the result tells enough, at half the messages."""
 
 
@@ -77,7 +77,7 @@ class Worker:
     """Envelopes of results that the leader has not shown in its records yet."""
     epoch: Epoch = Epoch(0)
     untold: dict[TaskId, Instant] = field(default_factory=dict)
-    """What has started and is to be told of, and when, in that order."""
+    """What has started and is still to be told of, and since when it runs, in that order."""
     _in_place: dict[TaskId, None] = field(default_factory=dict)
     """Tasks whose outputs are in this workspace, and so are those of all before them: no later award looks at them again."""
     _made_anew: int = 0
@@ -199,24 +199,24 @@ class Worker:
         if leader is not None and job.needs:
             # By this the leader measures how long they took to come.
             return [self._tell_start(job, leader)]
-        self.untold[task] = after(now, TELL_START_MS)
+        self.untold[task] = now
         return []
 
     def due(self, now: Instant, leader: NodeId | None) -> list[Effect]:
         """Tell of what has been running for a while."""
-        due = [task for task, at in self.untold.items() if now >= at]
-        told = [self._tell_start(self.jobs[task], leader) for task in due if leader is not None]
-        for task in due:
-            self.untold.pop(task, None)
-        return told
+        due = [(task, since) for task, since in self.untold.items() if now >= after(since, TELL_START_MS)]
+        for task, _ in due:
+            del self.untold[task]
+        return [self._tell_start(self.jobs[task], leader, now - since) for task, since in due if leader is not None]
 
     def deadline(self) -> Instant | None:
         """When there is something to tell."""
-        return next(iter(self.untold.values()), None)
+        since = next(iter(self.untold.values()), None)
+        return None if since is None else after(since, TELL_START_MS)
 
-    def _tell_start(self, job: Job, leader: NodeId) -> Effect:
+    def _tell_start(self, job: Job, leader: NodeId, ran_ms: int = 0) -> Effect:
         self.untold.pop(job.task.id, None)
-        return Send(leader, Started(job.task.id, job.award.attempt))
+        return Send(leader, Started(job.task.id, job.award.attempt, ran_ms))
 
     def finished(self, task: TaskId, attempt: int, run: Execution, leader: NodeId | None) -> list[Effect]:
         """It ended: sign the completion and tell the leader."""

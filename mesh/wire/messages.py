@@ -277,17 +277,18 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The task's process is running."""
+    """The task's process is running, and has been for `ran_ms`."""
 
     task: TaskId
     attempt: int
+    ran_ms: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"type": "started", "task": self.task, "attempt": self.attempt}
+        return {"type": "started", "task": self.task, "attempt": self.attempt, "ran_ms": self.ran_ms}
 
     @classmethod
     def from_json(cls, read: Reader) -> "Started":
-        return cls(_task(read), read.number("attempt", low=1))
+        return cls(_task(read), read.number("attempt", low=1), read.number("ran_ms", default=0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ BY_TYPE = {
     "award": st.builds(msg.Award, NUMBERS, NUMBERS, TASKS, ATTEMPTS),
     "withdraw": st.builds(msg.Withdraw, NUMBERS, TASKS, ATTEMPTS, st.booleans()),
     "declined": st.builds(msg.Declined, TASKS, ATTEMPTS, TEXTS, st.booleans(), many(TASKS)),
-    "started": st.builds(msg.Started, TASKS, ATTEMPTS),
+    "started": st.builds(msg.Started, TASKS, ATTEMPTS, st.integers(0, 2**53)),
     "log": st.builds(msg.Log, TASKS, ATTEMPTS, NUMBERS, TEXTS),
     "result": st.builds(msg.Result, TEXTS),
     "records": RECORDS,

@@ -338,6 +338,16 @@ def test_when_a_lost_agent_takes_the_last_attempt_with_it_what_it_had_behind_is_
     assert run.awards[-1] == ("main", "test", 2)
 
 
+@pytest.mark.parametrize(("ran_ms", "began"), [(0, 100), (20, 80), (10_000, 0)])
+def test_a_task_that_has_been_running_for_a_while_began_then_but_not_before_it_was_awarded(ran_ms, began):
+    run = Main("build")
+    run.agent("a1")
+    (live,) = run.state("build").lives.values()
+    run.wait(100)
+    run.say("a1", msg.Started(TaskId("build"), 1, ran_ms))
+    assert live.started_at - live.awarded_at == began
+
+
 def test_a_result_of_what_nobody_told_the_start_of_tells_it():
     run = Main("build", "lint")
     run.agent("a1", 2)

@@ -46,7 +46,7 @@ def test_of_what_is_over_in_a_moment_only_the_result_is_told():
     agent.wait(1)
     assert started(agent) == []
     agent.wait(TELL_START_MS)
-    assert started(agent) == [("lint", 1)]
+    assert agent.sent("main", msg.Started) == [msg.Started(TaskId("lint"), 1, TELL_START_MS)]
     assert len(agent.results()) == 1
 
 
