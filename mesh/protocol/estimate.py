@@ -34,7 +34,7 @@ _OF_TARGET: Final = 64 / 100
 _OF_SPEEDS: Final = 16 / 100
 """Of agents: about that of speeds from 0.5 to 2."""
 _SHIFT_MAX: Final = 7 / 10
-"""One sample moves a speed as if it were off by a factor of two at most: a straggler says nothing of its agent."""
+"""One execution moves a speed as if it were off by a factor of two at most: a straggler says nothing of its agent."""
 _SHARED_MAX: Final = 20
 """A bid counts as much as so many executions: it was learnt on other days."""
 _PRIOR: Final = 1 / 2
@@ -44,8 +44,6 @@ _UNSEEN: Final = 8 / 10
 _Z_90: Final = 128 / 100
 _SURE: Final = 25 / 100
 """The variance up to which an estimate says when a slot will be free: sigma 0.5."""
-_APART: Final = 1 / 2
-"""So many standard deviations more than what chance makes of equal agents are too many: samples are limited, and their variances rather over- than underrated."""
 _SHORT_MS: Final = 100
 """Of tasks that take so long a message is a noticeable part."""
 _MOMENT_MS: Final = 20
@@ -118,8 +116,13 @@ class _Speeds:
 
     @property
     def differ(self) -> bool:
-        """Whether agents differ at all, by a test of the sum of squares (Cochran's Q): who waits for an agent that is faster by chance waits for nothing."""
-        return self.squares > self.agents + _APART * math.sqrt(2 * self.agents)
+        """Whether agents are further apart than equal ones are by chance (Cochran's Q is more than its mean): who waits for an agent that is faster by chance waits for nothing."""
+        return self.spread > self.agents - 1
+
+    @property
+    def spread(self) -> float:
+        """How far all are from their mean, each by its precision (Cochran's Q): of equal ones about one less than their number. That all are off by the same says nothing of any."""
+        return self.squares - self.totals**2 / self.weights if self.agents > 1 else 0
 
     @property
     def variance(self) -> float:
@@ -128,13 +131,16 @@ class _Speeds:
         free = self.agents - 1
         if free < 1:
             return _OF_SPEEDS
-        spread = self.squares - self.totals**2 / self.weights
-        found = max(0, (spread - free) / (self.weights - self.weights_squared / self.weights))
+        found = max(0, (self.spread - free) / (self.weights - self.weights_squared / self.weights))
         return (prior + found * free) / (_PRIOR_AGENTS + free)
 
-    def add(self, node: NodeId, sample: float, variance: float, count: int = 1) -> None:
+    def see(self, node: NodeId, sample: float, variance: float) -> None:
+        """One execution there."""
         now = self.log(node)
-        sample = min(max(sample, now - _SHIFT_MAX), now + _SHIFT_MAX)
+        self.add(node, min(max(sample, now - _SHIFT_MAX), now + _SHIFT_MAX), variance)
+
+    def add(self, node: NodeId, sample: float, variance: float, count: int = 1) -> None:
+        """So many samples, of which this is the middle: that is not moved by stragglers."""
         known = self.of.setdefault(node, _Speed())
         self._count(known, -1)
         known.total += sample * count / variance
@@ -171,6 +177,8 @@ class Forecast:
         logs = {task: math.log(max(duration_ms, 1)) for task, duration_ms in estimates.items()}
         known = self.tasks
         shared = [known[task].value - log for task, log in logs.items() if task in known]
+        if not known:
+            shared = [0] * len(logs)  # it is what others are measured by, and differs from that by nothing
         if shared:
             self.speeds.add(node, median(shared), 2 * _OF_KNOWN, min(len(shared), _SHARED_MAX))
         speed = self.speeds.log(node)
@@ -183,9 +191,9 @@ class Forecast:
         log = math.log(max(duration_ms, 1))
         known = self.tasks.get(task)
         if known is not None:
-            self.speeds.add(node, known.value - log, 2 * _OF_KNOWN)
+            self.speeds.see(node, known.value - log, 2 * _OF_KNOWN)
         elif self._all.count:
-            self.speeds.add(node, self._log(task) - log, self._variance(task))
+            self.speeds.see(node, self._log(task) - log, self._variance(task))
         self._learn(task, log + self.speeds.log(node))
         self.evidence += known is None
 

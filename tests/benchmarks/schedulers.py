@@ -3,6 +3,7 @@
 import heapq
 import itertools
 import math
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -68,6 +69,13 @@ def greedy(
 def fifo(scenario: Scenario) -> int:
     """In the order in which tasks become ready."""
     return greedy(scenario, lambda _task: 0)
+
+
+def shuffled(scenario: Scenario) -> int:
+    """FIFO where what becomes ready at one time comes in another order: what differs by no more from FIFO may do so by chance."""
+    tasks = list(scenario.tasks)
+    random.Random(0).shuffle(tasks)
+    return fifo(replace(scenario, tasks=tuple(tasks)))
 
 
 def longest_first(scenario: Scenario) -> int:

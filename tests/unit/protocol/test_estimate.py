@@ -88,6 +88,18 @@ def test_an_agent_that_bids_half_as_much_for_everything_is_about_twice_as_fast()
     assert forecast.duration_ms(TASKS[0]) == pytest.approx(10_000, rel=0.7)
 
 
+@pytest.mark.parametrize("speed", [0.25, 4])
+def test_an_agent_that_is_four_times_as_fast_or_slow_is_known_for_it_before_it_has_run_anything(speed):
+    forecast = bids(0.3, a=1, b=speed)
+    assert forecast.speed(B) / forecast.speed(A) == pytest.approx(speed, rel=0.15)
+
+
+def test_who_bids_first_is_no_more_moved_by_a_straggler_than_others():
+    forecast = bids(0.1, a=1, b=1, c=2)
+    forecast.learn(TASKS[0], A, 80_000)
+    assert forecast.speed(A) > 0.9
+
+
 def test_one_bid_that_differs_says_little_of_its_agent():
     forecast = Forecast()
     forecast.bid(A, {TASKS[0]: 10_000})
@@ -124,6 +136,14 @@ def test_without_history_equal_agents_are_soon_taken_for_equal_and_others_are_to
     slow, fast = ([forecast.speed(node) for node in agents[first::2]] for first in (0, 1))
     assert low < sum(fast) / sum(slow) < high
     assert max(slow) / min(slow) < 1.3
+
+
+def test_what_all_agents_are_off_by_is_no_agents_speed():
+    forecast = Forecast()
+    for number in range(60):
+        # Each task takes longer than those before it would let anybody expect, wherever it runs.
+        forecast.learn(TaskId(f"p{number}:build"), (A, B, C)[number % 3], round(1_000 * 1.1**number))
+    assert [forecast.speed(node) for node in (A, B, C)] == [1, 1, 1]
 
 
 def test_a_duration_is_sure_where_it_is_known_or_where_its_like_are_short_and_alike():
