@@ -84,7 +84,7 @@ def _behind(ends_at: int, duration_ms: int, state: TaskState) -> Slot:
     """A slot that runs a task until then. Where that is a guess nothing is given to it in advance: it might wait for long, while others become free."""
     soon_ms = min(max(duration_ms * SOON_PERCENT // 100, SOON_MIN_MS), SOON_MAX_MS)
     soon_at = ends_at - soon_ms if state.sure else NEVER
-    return Slot(ends_at, soon_at, state.then_ms, duration_ms * LEFT_PERCENT // 100)
+    return Slot(ends_at, soon_at, state.rank_ms - state.duration_ms, duration_ms * LEFT_PERCENT // 100)
 
 
 @dataclass(slots=True)

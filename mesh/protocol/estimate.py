@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Final
 
 from mesh.types import NodeId, TaskId
 
@@ -39,8 +39,8 @@ _SHARED_MAX: Final = 20
 """A bid counts as much as so many executions: it was learnt on other days."""
 _PRIOR: Final = 1 / 2
 """Samples that the mean above counts for, in a mean that has few."""
-_UNSEEN: Final = 10
-"""In ways to the end a target of which nothing has been seen counts so many times the mean: what leads to it is started early, and the sooner all have been seen, the sooner ways are known."""
+_UNSEEN: Final = 8 / 10
+"""A target of which nothing has been seen is taken for long: it is started early, and so it is soon seen."""
 _Z_90: Final = 128 / 100
 _SURE: Final = 25 / 100
 """The variance up to which an estimate says when a slot will be free: sigma 0.5."""
@@ -156,16 +156,6 @@ class _Speeds:
             self.squares += sign * known.total**2 / known.weight
 
 
-class Expectation(NamedTuple):
-    """What is thought of one task."""
-
-    duration_ms: int
-    """What it should take at speed 1."""
-    sure: bool
-    way_ms: int
-    """What it counts for in a way to the end of the graph."""
-
-
 @dataclass(slots=True)
 class Forecast:
     """What the leader thinks of all tasks and agents of one run."""
@@ -229,6 +219,8 @@ class Forecast:
         log = self._all.drawn_to(math.log(GUESS_MS), _PRIOR)
         if target in self._targets:
             log = self._targets[target].drawn_to(log, _PRIOR)
+        elif self._all.count:
+            log += _UNSEEN
         if project in self._projects:
             log += self._projects[project].drawn_to(0, 1)
         return log
@@ -250,25 +242,16 @@ class Forecast:
             return True
         return self.duration_ms(task) <= (_SHORT_MS if self._variance(task) <= _SURE else _MOMENT_MS)
 
-    def _is_seen(self, task: TaskId) -> bool:
-        # Before anything has run no target is newer than another.
-        return task in self.tasks or family(task)[1] in self._targets or not self._all.count
+    def expectations(self) -> Callable[[TaskId], tuple[int, bool]]:
+        """`duration_ms` and `is_sure` for many tasks, as of now: where nothing is known of a task itself they are those of its family, reckoned once."""
+        of_family: dict[tuple[str, str], tuple[int, bool]] = {}
 
-    def _expect(self, task: TaskId) -> Expectation:
-        duration_ms = self.duration_ms(task)
-        way_ms = duration_ms if self._is_seen(task) else duration_ms * _UNSEEN
-        return Expectation(duration_ms, self.is_sure(task), way_ms)
-
-    def expectations(self) -> Callable[[TaskId], Expectation]:
-        """What is thought of many tasks, as of now: where nothing is known of a task itself it is that of its family, reckoned once."""
-        of_family: dict[tuple[str, str], Expectation] = {}
-
-        def expect(task: TaskId) -> Expectation:
+        def expect(task: TaskId) -> tuple[int, bool]:
             if task in self.tasks:
-                return self._expect(task)
+                return self.duration_ms(task), self.is_sure(task)
             kind = family(task)
             if kind not in of_family:
-                of_family[kind] = self._expect(task)
+                of_family[kind] = self.duration_ms(task), self.is_sure(task)
             return of_family[kind]
 
         return expect

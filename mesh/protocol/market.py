@@ -167,15 +167,16 @@ class Market:
         for state in reversed(self.tasks.values()):
             if state.phase is not Phase.DONE:
                 before = state.rank_ms, state.guessed
-                state.duration_ms, state.sure, way_ms = expect(state.task.id)
+                state.duration_ms, state.sure = expect(state.task.id)
                 longest: TaskState | None = None
                 for dependent in self.dependents[state.task.id]:
                     other = self.tasks[dependent]
                     if longest is None or other.rank_ms > longest.rank_ms:
                         longest = other
-                state.then_ms = longest.rank_ms if longest is not None else 0
-                state.rank_ms = way_ms + state.then_ms
-                state.guessed = state.task.id not in forecast.tasks or (longest is not None and longest.guessed)
+                state.rank_ms, state.guessed = state.duration_ms, state.task.id not in forecast.tasks
+                if longest is not None:
+                    state.rank_ms += longest.rank_ms
+                    state.guessed |= longest.guessed
                 moved |= before != (state.rank_ms, state.guessed)
         for agent in self.agents.values():
             agent.runs_at(forecast.speed(agent.node))

@@ -52,8 +52,6 @@ class TaskState:
     """Whether that is known well enough to say when it will be over."""
     rank_ms: int = 0
     """How far it is from the end of the graph, its own duration included."""
-    then_ms: int = 0
-    """How far the furthest of those is that wait for it."""
     guessed: bool = False
     """Whether that is made of durations that nobody knew beforehand."""
     order: int = 0

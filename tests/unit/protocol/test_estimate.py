@@ -45,14 +45,6 @@ def test_a_task_that_nobody_knows_is_like_others_of_its_target():
     assert forecast.duration_ms(TaskId("new:build")) == pytest.approx(10_000, rel=0.1)
 
 
-def test_a_target_that_nobody_has_seen_is_as_long_as_the_mean_and_counts_ten_times_that_in_ways_to_the_end():
-    expect = learnt(*[10_000] * 20).expectations()
-    seen, unseen = expect(TaskId("new:build")), expect(TaskId("new:deploy"))
-    assert seen.way_ms == seen.duration_ms
-    assert unseen.duration_ms == pytest.approx(seen.duration_ms, rel=0.1)
-    assert unseen.way_ms == 10 * unseen.duration_ms
-
-
 def test_and_like_others_of_its_project():
     forecast = Forecast()
     for number in range(20):

@@ -120,15 +120,6 @@ def test_of_equal_ranks_the_first_in_the_graph_goes_first():
     assert stall.soon() == [("a1", "b")]
 
 
-def test_what_leads_to_a_target_that_nobody_has_seen_goes_before_a_longer_way_through_those_that_are_known():
-    stall = Stall("x:lint", task("y:lint", "x:lint"), task("z:lint", "y:lint"), "p:lint", task("p:pack", "p:lint"))
-    for target in ("lint", "pack"):
-        stall.market.learn(TaskId(f"old:{target}"), MAIN, 10_000)
-        stall.market.rank()
-        order = [name for _, _, name in stall.market.ready]
-        assert order == (["p:lint", "x:lint"] if target == "lint" else ["x:lint", "p:lint"])
-
-
 def test_every_slot_that_will_be_free_soon_holds_one_task_in_advance_and_no_more():
     stall = Stall(*"abcdefgh")
     stall.knows_all()
