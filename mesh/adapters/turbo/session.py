@@ -175,6 +175,11 @@ class TurboSession:
 
     def afterwards(self, workspace: Path) -> Iterator[str]:
         """What a person should know when the command has ended."""
+        if self.visit.strays and not self.complete():
+            yield (
+                f"turbo did {len(self.visit.strays)} task(s) here whose hashes are not those of its own plan, so that it asked for no result of them: "
+                "something that it hashes is not the same for `turbo --dry` and for the run; what it is to have done counts as not done"
+            )
         for task in self.recovered():
             yield f"{task} failed on an agent and passed on the main job: it is flaky, or the machines differ"
         for task in self.not_taken():
@@ -202,6 +207,17 @@ class TurboSession:
 
     def _put_of(self, tasks: Iterable[TaskId]) -> tuple[TaskId, ...]:
         return tuple(task for task in tasks if self.visit.put(self.graph.tasks[task].key) is not None)
+
+    def complete(self) -> bool:
+        """Whether turbo has got, or made, everything that it names: one that was told to stop ends without an error as well."""
+        local = self.plan.local()
+        return all(
+            self.artifacts.stored(task.key) is not None
+            or self.visit.put(task.key) is not None
+            or turbo_id(task) in local
+            for task in self.graph.tasks.values()
+            if task.cache
+        )
 
     def let_go(self) -> None:
         """Let turbo wait for nothing any more. To be called before it is ended: it heeds no SIGTERM while one of its reads is held."""
@@ -286,23 +302,11 @@ class MainTurboRunner:
     async def _judge(self, task: Task) -> tuple[Literal["success", "failure"], str]:
         """Turbo has ended without having put the task."""
         session = self._session
-        if session.exit_code == 0 and self._complete():
+        if session.exit_code == 0 and session.complete():
             return "success", ""
         if session.exit_code != 0 and not session.failed and self._has_failed(task):
             return "failure", ""
         return await trio.sleep_forever()
-
-    def _complete(self) -> bool:
-        """Whether turbo has got, or made, everything that it names: one that was told to stop ends without an error as well."""
-        session = self._session
-        named = (task for task in session.graph.tasks.values() if task.cache)
-        local = session.plan.local()
-        return all(
-            session.artifacts.stored(task.key) is not None
-            or session.visit.put(task.key) is not None
-            or turbo_id(task) in local
-            for task in named
-        )
 
     def _has_failed(self, task: Task) -> bool:
         """Whether it is what turbo has failed for: it has begun, and came to nothing. Of what it does not cache turbo leaves no trace, so

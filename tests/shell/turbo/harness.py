@@ -60,6 +60,7 @@ class Ran:
     handed: list[str]
     recovered: tuple[TaskId, ...]
     not_taken: tuple[TaskId, ...]
+    notices: tuple[str, ...]
     trailing_ms: int
     """From the end of an agent's last task to that of the command."""
 
@@ -99,8 +100,9 @@ class Mesh:
         self._last_agent_s = 0.0
 
     async def run(self, *arguments: str, **environment: str) -> Ran:
-        """The command, to its end."""
+        """The command, to its end. A variable `LATE_NAME` is `NAME`, and comes only when the plan is made."""
         main = self._main
+        late = {name.removeprefix("LATE_"): value for name, value in environment.items() if name.startswith("LATE_")}
         environ = {**main.environment, "DTE_SECRET": "hush", **environment}
         argv = main.workspace.command(*arguments)
         command = find(tuple(argv), main.workspace.path)
@@ -114,7 +116,7 @@ class Mesh:
             session.elsewhere = lambda: [task for task, place in self._busy.items() if place is not main]
             nursery.start_soon(self._work, nursery, session)
             nursery.start_soon(_let_go_when_cancelled, session)
-            env = main_environment(environ, session.url, main.loopback.token)
+            env = {**main_environment(environ, session.url, main.loopback.token), **late}
             code, stdout, stderr = await self._command(argv, env)
             ended_s = trio.current_time()
             session.command_ended(code)
@@ -162,6 +164,7 @@ class Mesh:
             handed=self.handed,
             recovered=session.recovered() if session else (),
             not_taken=session.not_taken() if session else (),
+            notices=tuple(session.afterwards(self._main.workspace.path)) if session else (),
             trailing_ms=trailing_ms,
         )
 

@@ -265,6 +265,17 @@ def test_what_is_in_turbos_own_cache_is_passed_on_and_not_run_again(tmp_path: Pa
     assert "3 cached, 3 total" in ran.stdout
 
 
+def test_a_turbo_that_hashes_something_else_than_when_it_was_asked_is_named(tmp_path: Path):
+    main = make_workspace(tmp_path / "main", packages=1, scripts=("build",))
+    ran = over(main, [], tmp_path, "build", LATE_BUILD_MODE="another")
+    assert ran.exit_code == 0
+    assert ran.statuses == {"p0#build": "cancelled"}, "that is no success of what was planned"
+    assert [notice.partition(",")[0] for notice in ran.notices] == [
+        "turbo did 1 task(s) here whose hashes are not those of its own plan"
+    ]
+    assert distributed(main, tmp_path, "build", agents=0).notices == ()
+
+
 @pytest.mark.parametrize("theirs", ["", "the same", "another"])
 def test_signed_results_are_only_taken_from_who_signs_with_the_same_key(tmp_path: Path, theirs: str):
     main = make_workspace(tmp_path / "main", packages=1, scripts=("build",), remoteCache={"signature": True})

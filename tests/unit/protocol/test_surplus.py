@@ -120,7 +120,8 @@ def test_the_slowest_go_also_where_they_have_the_work():
     run = main_with("slow", tasks=CHAIN)
     run.started("slow", "a")
     run.agent("fast")
-    run.node.leader.market.forecast.speeds.add(key_of("fast").node_id, math.log(2), 0.001)
+    for name, speed in (("slow", 1), ("fast", 2)):
+        run.node.leader.market.forecast.speeds.add(key_of(name).node_id, math.log(speed), 0.001)
     run.node.leader.market.rank()
     run.wait(3_000)
     assert gone(run) == []
