@@ -29,8 +29,6 @@ OUTBOX_BYTES_MAX: Final = 32 * 1024 * 1024
 assert OUTBOX_BYTES_MAX > FRAME_BYTES_MAX  # Every frame can be sent on an idle link.
 FLUSH_MS: Final = 2_000
 """How long a link that ends on purpose goes on sending what was sent before."""
-PATIENCE_MS: Final = 2
-"""How long a frame that can wait does, so that it goes together with others."""
 
 
 @asynccontextmanager
@@ -87,14 +85,12 @@ class Link:
         self._outbox_bytes = 0
         """Of all that the kernel has not taken yet, what is being written included."""
         self._outbox_bytes_max = outbox_bytes_max
-        self._patient = False
-        """All that is in the outbox can wait."""
         self._changed = trio.lowlevel.ParkingLot()
         self._reading = trio.CancelScope()
         self._writing = trio.CancelScope()
         self._take(received)
 
-    def send(self, frame: bytes, *, can_wait: bool = False) -> None:
+    def send(self, frame: bytes) -> None:
         """Put `frame` into the outbox. On a link that is over it is dropped, as what was still on its way is lost, too."""
         if self.reason:
             return
@@ -102,12 +98,9 @@ class Link:
         if self._outbox_bytes + len(data) > self._outbox_bytes_max:
             self.close(f"{self.remote} does not read: {self._outbox_bytes} bytes are waiting for it")
             return
-        sleeps = self._patient and can_wait
-        self._patient = can_wait and (self._patient or not self._outbox)
         self._outbox.append(data)
         self._outbox_bytes += len(data)
-        if not sleeps:
-            self._changed.unpark_all()
+        self._changed.unpark_all()
 
     def frames(self) -> AsyncIterator[bytes]:
         """What the peer sends, frame by frame, until the link is over: then see `reason`. For one reader."""
@@ -139,8 +132,6 @@ class Link:
                 while True:
                     while not self._outbox:
                         await self._changed.park()
-                    if self._patient:
-                        await self._wait_for_more()
                     batch = self._batch()
                     await self._stream.send_all(batch)
                     self._outbox_bytes -= len(batch)
@@ -148,16 +139,8 @@ class Link:
             except NetError as error:
                 self.close(str(error))
 
-    async def _wait_for_more(self) -> None:
-        with trio.move_on_after(PATIENCE_MS / 1000):
-            while self._patient:
-                await self._changed.park()
-        self._patient = False
-
     async def flush(self) -> None:
         """Wait until the kernel has all that was sent, but not for long."""
-        self._patient = False
-        self._changed.unpark_all()
         with trio.move_on_after(FLUSH_MS / 1000):
             while self._outbox_bytes and not self.reason:
                 await self._changed.park()

@@ -55,11 +55,11 @@ class Links:
         self.dialling = True
         """False once this node only ends what it has begun: then nobody is looked for any more."""
 
-    def send(self, peer: NodeId, frame: bytes, *, can_wait: bool = False) -> None:
+    def send(self, peer: NodeId, frame: bytes) -> None:
         """Over the link to `peer`; dropped where there is none."""
         current = self._links.get(peer)
         if current is not None:
-            current.link.send(frame, can_wait=can_wait)
+            current.link.send(frame)
 
     def close(self, peer: NodeId, reason: str) -> None:
         """End the link to `peer`, for good."""

@@ -279,8 +279,8 @@ class Peer:
 
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
-            case fx.Send(peer, message, can_wait):
-                self.links.send(peer, codec.encode(message), can_wait=can_wait)
+            case fx.Send(peer, message):
+                self.links.send(peer, codec.encode(message))
             case fx.Tell(news):
                 self.timings.hear(news)
                 self.shelf.hear(news)

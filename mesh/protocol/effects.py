@@ -16,8 +16,6 @@ class Send:
 
     peer: NodeId
     message: Message
-    can_wait: bool = False
-    """For a moment, if others go with it then."""
 
 
 @dataclass(frozen=True, slots=True)

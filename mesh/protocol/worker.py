@@ -23,10 +23,7 @@ from mesh.protocol.events import Execution
 from mesh.types import Epoch, Instant, NodeId, TaskId, after
 from mesh.wire.messages import Award, Declined, Record, Result, Started, Withdraw
 
-MOMENT_MS: Final = 20
-"""What takes no longer is over in a moment."""
-
-TELL_START_MS: Final = MOMENT_MS
+TELL_START_MS: Final = 20
 """A start is told after so long: of what is over by then the result tells enough, at half the messages."""
 
 
@@ -250,9 +247,7 @@ class Worker:
             effects.append(Keep(completion.key, envelope))
         self.unrecorded[task] = envelope.decode()
         if leader is not None:
-            # Who has enough to do is not waited for, and results of tasks of a moment come one upon the other.
-            can_wait = len(self.jobs) >= self.slots and run.ended_ms - run.started_ms <= MOMENT_MS
-            effects.append(Send(leader, Result(self.unrecorded[task]), can_wait))
+            effects.append(Send(leader, Result(self.unrecorded[task])))
         return [*effects, *self._start()]
 
     def handed(self, task: TaskId, attempt: int, declined: Declined, leader: NodeId | None) -> list[Effect]:

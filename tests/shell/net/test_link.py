@@ -7,7 +7,6 @@ import trio
 import trio.testing
 
 from mesh.errors import UsageError
-from mesh.net import link as link_module
 from mesh.net.dialer import dial
 from mesh.net.errors import UnreachableError, UntrustedError
 from mesh.net.http import Response
@@ -73,42 +72,6 @@ def test_many_small_frames_go_out_in_few_writes(listening, agent, monkeypatch):
             for number in range(10_000):
                 assert await anext(link.frames()) == b"%d" % number
             assert len(writes) <= 3
-
-    trio.run(main)
-
-
-def test_frames_that_can_wait_go_together_and_one_that_cannot_takes_them_along(listening, agent, monkeypatch):
-    async def main() -> None:
-        monkeypatch.setattr(link_module, "PATIENCE_MS", 60_000)
-        async with listening(echo) as (address, _), dial_link(address, agent.tls) as link:
-            writes = []
-            send_all = link._stream.send_all
-
-            async def counted(data) -> None:
-                writes.append(len(data))
-                await send_all(data)
-
-            monkeypatch.setattr(link._stream, "send_all", counted)
-            for number in range(5):
-                link.send(b"%d" % number, can_wait=True)
-                await trio.testing.wait_all_tasks_blocked()
-            assert writes == []
-            link.send(b"now")
-            link.send(b"later", can_wait=True)
-            assert [await anext(link.frames()) for _ in range(7)] == [b"0", b"1", b"2", b"3", b"4", b"now", b"later"]
-            assert len(writes) == 1
-            link.send(b"last", can_wait=True)
-            await link.flush()
-            assert await anext(link.frames()) == b"last"
-
-    trio.run(main)
-
-
-def test_a_frame_that_can_wait_does_not_wait_for_long(listening, agent):
-    async def main() -> None:
-        async with listening(echo) as (address, _), dial_link(address, agent.tls) as link:
-            link.send(b"alone", can_wait=True)
-            assert await anext(link.frames()) == b"alone"
 
     trio.run(main)
 

@@ -5,8 +5,8 @@ import pytest
 from mesh.graph.task import Resources
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
-from mesh.protocol.worker import MOMENT_MS, TELL_START_MS
-from mesh.types import Epoch, TaskId, UnixMs
+from mesh.protocol.worker import TELL_START_MS
+from mesh.types import Epoch, TaskId
 from mesh.wire import messages as msg
 from tests.unit.protocol.scripted import AgentNode, blob_of, graph_of, key_of, task
 
@@ -48,28 +48,6 @@ def test_of_what_is_over_in_a_moment_only_the_result_is_told():
     agent.wait(TELL_START_MS)
     assert agent.sent("main", msg.Started) == [msg.Started(TaskId("lint"), 1, TELL_START_MS)]
     assert len(agent.results()) == 1
-
-
-@pytest.mark.parametrize(
-    ("slots", "awards", "took_ms", "can_wait"),
-    [
-        (1, "ab", MOMENT_MS, True),
-        (1, "ab", MOMENT_MS + 1, False),  # whoever waits for what took long has waited long
-        (1, "a", 1, False),  # it has nothing to do until the main job knows
-        (2, "ab", 1, False),
-        (2, "abc", 1, True),
-    ],
-)
-def test_a_result_waits_for_others_only_where_it_took_a_moment_and_every_slot_has_work(
-    slots, awards, took_ms, can_wait
-):
-    agent = AgentNode(*"abc", slots=slots)
-    for name in awards:
-        agent.award(name)
-    run = ev.Execution("success", 0, UnixMs(1_000), UnixMs(1_000 + took_ms), log=blob_of("log"))
-    agent.step(ev.TaskFinished(TaskId("a"), 1, run))
-    (send,) = [send for send in agent.wanted(fx.Send) if isinstance(send.message, msg.Result)]
-    assert send.can_wait is can_wait
 
 
 def test_a_start_behind_outputs_that_had_to_come_is_told_at_once():
