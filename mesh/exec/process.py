@@ -244,7 +244,7 @@ def _start(spec: Spec, env: Mapping[str, str], output: int) -> int:
 
     posix_spawn takes half of what Popen takes, and knows neither of directories nor of PATH. What it cannot start Popen tries again, and tells why.
     """
-    with suppress(OSError, NotImplementedError):
+    with suppress(OSError, NotImplementedError):  # what could not be started, or a C library that makes no sessions
         command = spec.argv[0] if "/" in spec.argv[0] else shutil.which(spec.argv[0], path=env.get("PATH", os.defpath))
         if command is not None and spec.cwd == Path.cwd():
             streams = ((os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2), _NO_INPUT)

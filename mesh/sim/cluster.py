@@ -271,7 +271,8 @@ class Cluster:
         self._later(1, 5, lambda: self.shell.happen(at, ev.TaskRunning(task, attempt)))
         took = 6 + duration_ms(self.dice)
         fails = self.dice.randrange(1000) < self.faults.task_fails_permille or at in self.broken or task in self.bad
-        fails |= any(at not in self.strays[other] for other in self._strays_behind(task))
+        if self.strays:
+            fails |= any(at not in self.strays.get(other, {at}) for other in self.graph.closure(task))
 
         def finish() -> None:
             if machine.running.get(task) != attempt or machine.ended is not None:
@@ -295,16 +296,6 @@ class Cluster:
             self.shell.happen(at, ev.TaskFinished(task, attempt, run))
 
         self.shell.at(self.shell.now + took, finish)
-
-    def _strays_behind(self, task: TaskId) -> list[TaskId]:
-        """The tasks before this one that leave something."""
-        found: dict[TaskId, None] = {}
-        stack = list(self.graph.tasks[task].deps) if self.strays else []
-        while stack:
-            if (dep := stack.pop()) not in found:
-                found[dep] = None
-                stack.extend(self.graph.tasks[dep].deps)
-        return [dep for dep in found if dep in self.strays]
 
     def _kill_task(self, at: NodeId, task: TaskId, attempt: int) -> None:
         machine = self.machines[at]
