@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mesh.wire.messages import Role
-
 if TYPE_CHECKING:
     from mesh.adapters.native.affected import Range
+    from mesh.wire.messages import Role
 
 LISTEN_DEFAULT: Final = "0.0.0.0:0"
 MAIN_WAIT_MS: Final = 15_000
@@ -18,7 +17,7 @@ MAIN_WAIT_MS: Final = 15_000
 class Settings:
     """One node. `secret` is None for a run that nobody else is to join: then one is made."""
 
-    role: Role
+    role: "Role"
     run_id: str
     secret: bytes | None
     name: str

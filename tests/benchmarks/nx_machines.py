@@ -13,12 +13,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from tests.nx_workspace import NX_VERSION, Workspace, make_workspace
 
 PATIENCE_S = 900
+IDLE_S = 0.5
 TARGETS = ("build", "test", "lint")
 
 
@@ -90,6 +93,7 @@ class Mesh:
                 while "looks for run" not in said.read_text():
                     assert process.poll() is None, said.read_text()
                     time.sleep(0.05)
+                wait_until_idle(process.pid)
                 yield
             finally:
                 process.terminate()
@@ -101,6 +105,24 @@ class Mesh:
         command = [sys.executable, "-m", "mesh", "run", *self._meet, "--json", str(report), *options, "--"]
         seconds = timed([*command, *machine.command(*nx)], machine.path, self.environment(machine))
         return seconds, json.loads(report.read_text())
+
+
+def wait_until_idle(pid: int) -> None:
+    """Until a process and what it has started do nothing for a while: it shares the processors with what is timed here, and would not elsewhere."""
+    before_s = -1.0
+    while (used_s := _used_s(pid)) > before_s:
+        before_s = used_s
+        time.sleep(IDLE_S)
+
+
+def _used_s(pid: int) -> float:
+    found = psutil.Process(pid)
+    total = 0.0
+    for each in (found, *found.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            used = each.cpu_times()
+            total += used.user + used.system
+    return round(total, 1)
 
 
 def without_nx_cache(machine: Workspace) -> None:

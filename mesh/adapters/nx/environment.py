@@ -1,13 +1,12 @@
-"""The environment of nx on the main job, of nx on an agent, and so of every task that either starts."""
+"""The environment of nx on the main job, of nx on an agent, and so of every task that either starts.
+
+Needed before the mesh is loaded, so that nothing here may import what takes long.
+"""
 
 import os
-import subprocess
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
-
-import trio
 
 from mesh.exec.environment import without_ours
 from mesh.wire import canonical
@@ -15,8 +14,6 @@ from mesh.wire import canonical
 SHIM: Final = Path(__file__).with_name("main.cjs")
 WORKER: Final = Path(__file__).with_name("worker.cjs")
 SINGLE: Final = Path(__file__).with_name("single.cjs")
-TELL_NODE_PATH: Final = Path(__file__).with_name("node_path.cjs")
-TELL_MS: Final = 10_000
 
 _QUIET: Final = {
     "NX_DAEMON": "false",  # a daemon outlives its run, and would be started with our preload
@@ -70,7 +67,7 @@ def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, 
     changed = {
         **_QUIET,
         **_cache(base, cache_url, token),
-        "NODE_OPTIONS": f"{base.get('NODE_OPTIONS', '')} --require {_quoted(SHIM)}".strip(),
+        "NODE_OPTIONS": f"{base.get('NODE_OPTIONS', '')} --require {quoted(SHIM)}".strip(),
         "NX_TASKS_RUNNER_DYNAMIC_OUTPUT": "false",
     }
     saved = {name: base.get(name) for name in changed}
@@ -80,31 +77,6 @@ def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, 
         "DTE_NX_SOCKET": socket_path,
         "DTE_NX_SAVED": canonical.encode(saved).decode(),
     }
-
-
-async def likely_node_path(base: Mapping[str, str], workspace: Path) -> tuple[str, ...]:
-    """NODE_PATH as nx will probably have it on the main job: where pnpm has installed it, it is started by a script that sets one."""
-    program = workspace / "node_modules/.bin/nx"
-    places = base.get("NODE_PATH", "")
-    if program.is_file() and not program.is_symlink():
-        options = f"{base.get('NODE_OPTIONS', '')} --require {_quoted(TELL_NODE_PATH)}".strip()
-        environment = {**without_ours(base, cookie=True), "NODE_OPTIONS": options}
-        with suppress(OSError), trio.move_on_after(TELL_MS / 1_000):
-            told = await trio.run_process(
-                [program],
-                cwd=workspace,
-                env=environment,
-                capture_stdout=True,
-                stderr=subprocess.DEVNULL,
-                check=False,
-            )
-            places = os.fsdecode(told.stdout) if told.returncode == 0 else places
-    return tuple(place for place in places.split(os.pathsep) if place)
-
-
-def here(node_path: Iterable[str], workspace: Path) -> tuple[str, ...]:
-    """A plan's NODE_PATH in this workspace."""
-    return tuple(str(workspace / place) if place.startswith("./") else place for place in node_path)
 
 
 def worker_environment(
@@ -140,7 +112,7 @@ def _cache(base: Mapping[str, str], url: str, token: str) -> dict[str, str]:
     }
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     """NODE_OPTIONS is split at spaces, but for those in double quotes."""
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"' if " " in escaped else escaped

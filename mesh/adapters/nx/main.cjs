@@ -343,7 +343,8 @@ function makePlan(nx, cache, options, context, { local, settled }) {
     local: [...local],
     settled: [...settled],
     tasks: Object.fromEntries(all.map((task) => [task.id, { ...essence(task), hash: task.hash ?? '' }])),
-    inputs: Object.fromEntries(all.map((task) => [task.id, marks(task)])),
+    // Of what is here no agent compares them, and to make them takes a while.
+    inputs: Object.fromEntries(all.filter((task) => named || !local.has(task.id)).map((task) => [task.id, marks(task)])),
     input_names: named ? Object.fromEntries(all.map((task) => [task.id, Object.keys(task.hashDetails?.nodes ?? {})])) : {},
     // Kept as this nx has them: plain ids up to 23, objects since 24.
     dependencies: graph.dependencies,

@@ -16,9 +16,10 @@ import trio
 
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.nx.carried import Carried, Edits, changed
-from mesh.adapters.nx.environment import here, likely_node_path, worker_environment
+from mesh.adapters.nx.environment import worker_environment
 from mesh.adapters.nx.errors import DriftError, NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.ground import Ground, lies_within
+from mesh.adapters.nx.node_path import here, likely_node_path
 from mesh.adapters.nx.plan import nx_graph, nx_id
 from mesh.adapters.nx.session import Loopback
 from mesh.adapters.nx.worker import NxWorker

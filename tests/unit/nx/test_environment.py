@@ -7,7 +7,8 @@ from pathlib import Path
 import trio
 
 from mesh.adapters.nx import environment as module
-from mesh.adapters.nx.environment import here, likely_node_path, main_environment, worker_environment
+from mesh.adapters.nx.environment import main_environment, worker_environment
+from mesh.adapters.nx.node_path import here, likely_node_path
 
 BASE = {
     "PATH": "/bin",
