@@ -38,6 +38,9 @@ _NO_INPUT: Final = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
 _NOT_IGNORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these, and no command expects that."""
 
+MOMENT_MS: Final = 20
+"""What is over within this time needs neither a lower priority nor anybody who watches more than its output: both take a good part of its start."""
+
 _REAP_WAIT_MS: Final = 1_000
 _POLL_MAX_MS: Final = 20
 
@@ -114,13 +117,15 @@ def now_ms() -> UnixMs:
 class _Child:
     """A started command: its session, its pipe and its exit.
 
-    Pipe and exit are watched together, by an epoll of the child's own: one task waits for both, and most commands need no other.
+    At first its output alone is looked at, whose end is the end of most commands of a moment. What takes longer is watched closely: pipe and exit
+    together, by an epoll of the child's own, so that one task waits for both.
     """
 
     def __init__(self, spec: Spec, cookie: str, log: Callable[[bytes], None]) -> None:
         _keep_descriptors()
         self._cookie = cookie
         self._log = log
+        self._nice = spec.nice
         self._started_ns = time.monotonic_ns()
         self._output, output = os.pipe()
         try:
@@ -131,11 +136,9 @@ class _Child:
         finally:
             os.close(output)
         os.set_blocking(self._output, False)
-        self._pidfd = _pidfd(self.pid)
-        self._watch = select.epoll()
-        self._watch.register(self._output, select.EPOLLIN)
-        if self._pidfd is not None:
-            self._watch.register(self._pidfd, select.EPOLLIN)
+        self._pidfd: int | None = None
+        self._watch: select.epoll | None = None
+        """None until it is watched closely."""
         self._exited = trio.Event()
         self._drained = trio.Event()
         self.exit_code = SIGNALLED + signal.SIGKILL
@@ -143,16 +146,35 @@ class _Child:
         self.elapsed_ms = 0
         self.problem = ""
         """What a person should know of its end."""
-        _lower_priority(self.pid, spec.nice)
 
     async def see_through(self, grace_ms: int) -> None:
         """Pass on what is written until the command itself has exited, then bring the rest to its end. Cancellation ends both, and is passed on after that."""
         try:
+            with trio.move_on_after(MOMENT_MS / 1_000):
+                await self._look_at_output()
             while not self._exited.is_set():
                 await self._look()
         finally:
             if not (self._exited.is_set() and self._drained.is_set()) or _exists(self.pid):
                 self.problem = await self._settle(grace_ms)
+
+    async def _look_at_output(self) -> None:
+        """Until there will be no more, at which most commands are over."""
+        while not self._drained.is_set():
+            await trio.lowlevel.wait_readable(self._output)
+            self._read()
+        self._reap()
+
+    def _watch_closely(self) -> select.epoll:
+        _lower_priority(self.pid, self._nice)
+        watch = select.epoll()
+        if not self._drained.is_set():
+            watch.register(self._output, select.EPOLLIN)
+        if not self._exited.is_set():
+            self._pidfd = _pidfd(self.pid)
+            if self._pidfd is not None:
+                watch.register(self._pidfd, select.EPOLLIN)
+        return watch
 
     async def _settle(self, grace_ms: int) -> str:
         with trio.CancelScope(shield=True):
@@ -169,6 +191,8 @@ class _Child:
 
     async def _look(self) -> None:
         """Wait for something to happen to the command, and take it in."""
+        if self._watch is None:
+            self._watch = self._watch_closely()
         if self._pidfd is not None or self._exited.is_set():
             await trio.lowlevel.wait_readable(self._watch.fileno())
         else:
@@ -189,7 +213,8 @@ class _Child:
         if data:
             self._log(data)
         else:
-            self._watch.unregister(self._output)
+            if self._watch is not None:
+                self._watch.unregister(self._output)
             self._drained.set()
 
     def _reap(self) -> bool:
@@ -200,7 +225,7 @@ class _Child:
         code = os.waitstatus_to_exitcode(status)
         self.exit_code = code if code >= 0 else SIGNALLED - code
         self.max_rss_bytes = usage.ru_maxrss * 1_024
-        if self._pidfd is not None:
+        if self._watch is not None and self._pidfd is not None:
             self._watch.unregister(self._pidfd)
         self._exited.set()
         return True
@@ -233,7 +258,8 @@ class _Child:
         return ""
 
     def close(self) -> None:
-        self._watch.close()
+        if self._watch is not None:
+            self._watch.close()
         os.close(self._output)
         if self._pidfd is not None:
             os.close(self._pidfd)
@@ -246,7 +272,7 @@ def _start(spec: Spec, env: Mapping[str, str], output: int) -> int:
     """
     with suppress(OSError, NotImplementedError):  # what could not be started, or a C library that makes no sessions
         command = spec.argv[0] if "/" in spec.argv[0] else shutil.which(spec.argv[0], path=env.get("PATH", os.defpath))
-        if command is not None and spec.cwd == Path.cwd():
+        if command is not None and os.fspath(spec.cwd) == os.getcwd():  # noqa: PTH109 - makes no object
             streams = ((os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2), _NO_INPUT)
             return os.posix_spawn(command, spec.argv, env, file_actions=streams, setsid=True, setsigdef=_NOT_IGNORED)
     process = subprocess.Popen(
