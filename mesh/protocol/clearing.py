@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mesh.protocol.market import AWARDS_PER_SLOT, Agent, Market
+from mesh.protocol.market import AWARDS_PER_SLOT, MOMENTS_PER_SLOT, Agent, Market
 from mesh.protocol.slots import IDLE, NEVER, Entry, Slot
 from mesh.protocol.standing import Live, Phase, TaskState
 from mesh.types import Instant, NodeId, TaskId, after
@@ -60,7 +60,7 @@ def outlook(market: Market, agent: Agent) -> list[Slot]:
         fetched_at = live.awarded_at + market.locality.fetch_ms(live.fetch_bytes, agent.node)
         began_at = slots[needs - 1].free_at if waits else fetched_at if live.started_at is None else live.started_at
         slot = _behind(began_at + duration_ms, duration_ms, state)
-        if waits or state.task.whole_agent:
+        if (waits and not state.of_a_moment) or state.task.whole_agent:
             slot = Slot(slot.free_at, NEVER)
         slots[:needs] = [slot] * needs
         slots.sort()
@@ -207,12 +207,14 @@ class Reckoning:
         self.market.stock.touched[place.agent.node] = None
         needs = needs_of(self.market, state, place.agent)
         slot = _behind(place.ends_at, place.ends_at - place.free_at, state)
-        if not place.ready or place.free_at > self.now or state.task.whole_agent:
+        in_advance = place.free_at > self.now and not state.of_a_moment
+        if not place.ready or in_advance or state.task.whole_agent:
             slot = Slot(slot.free_at, NEVER)
         for old in slots:
             self._count(old, -1)
         slots[:needs] = [slot] * needs
-        if place.ready and place.agent.load + needs >= AWARDS_PER_SLOT * place.agent.slots:
+        per_slot = MOMENTS_PER_SLOT if state.of_a_moment else AWARDS_PER_SLOT
+        if place.ready and place.agent.load + needs >= per_slot * place.agent.slots:
             slots[:] = _closed(slots)
         slots.sort()
         for new in slots:
@@ -281,7 +283,7 @@ def _clear_among(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
             del market.ready[index]
         elif state.task.mutex and state.task.mutex in market.held_mutexes:
             index += 1
-        elif (place := reckoning.place(state, may_wait=held < HELD_MAX)) is None:
+        elif (place := reckoning.place(state, may_wait=held < HELD_MAX and not state.of_a_moment)) is None:
             if any(market.may_come_to(state, market.agents[node], now) for node in _bidders(market)):
                 if not market.stock.slots:
                     break  # all are still comparing: what waits here waits for them, and is not looked at one by one
@@ -394,9 +396,9 @@ def _clear_main(market: Market, now: Instant, *, bound_only: bool) -> list[tuple
 
 def take_back(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
     """Awards that wait on one agent and are better given to somebody else: their slots turn out to be taken for long, or another agent is idle."""
-    _look(market)
     taken = _behind_overdue(market, now)
     if not taken and not any(market.tasks[item[2]].phase is Phase.READY for item in market.ready[:1]):
+        _look(market)
         taken = _for_idle(market, now)
     for _, live in taken:
         live.withdrawing = True

@@ -36,6 +36,9 @@ SPEED_CLASSES: Final = 8
 AWARDS_PER_SLOT: Final = 2
 """What runs, and one in advance."""
 
+MOMENTS_PER_SLOT: Final = 8
+"""Of tasks of a moment so many, given out together when only `AWARDS_PER_SLOT` of them are left: else the mesh would spend more on each than the task takes."""
+
 DECIDE_MAX_MS: Final = 60_000
 """How long an agent may compare its checkout with a graph while tasks that only it might take wait for it."""
 
@@ -323,11 +326,14 @@ class Market:
         """The award that `node` has came to nothing."""
         live = state.lives.pop(node, None)
         agent = self.agents.get(node)
-        self.changed = True
+        supplied = False
         if live is not None and agent is not None and state.task.id in agent.jobs:
             del agent.jobs[state.task.id]
             agent.load -= self.cpu(state.task, agent)
             self.touch(agent)
+            supplied = agent.load >= AWARDS_PER_SLOT * agent.slots and not state.task.mutex
+        # Who has enough of what takes a moment is given nothing more before that is done.
+        self.changed = self.changed or not supplied
         if state.lives and state.phase is Phase.RUNNING and all(one.started_at is None for one in state.lives.values()):
             state.phase = Phase.AWARDED
         if not state.lives and self.held_mutexes.get(state.task.mutex) == state.task.id:
@@ -500,7 +506,8 @@ class Market:
             return False
         if task.whole_agent:
             return not agent.jobs
-        fits = agent.load + self.cpu(task, agent) <= AWARDS_PER_SLOT * agent.slots
+        per_slot = MOMENTS_PER_SLOT if self.tasks[task.id].of_a_moment else AWARDS_PER_SLOT
+        fits = agent.load + self.cpu(task, agent) <= per_slot * agent.slots
         return fits and self._has_left(task, agent)
 
     def _has_left(self, task: Task, agent: Agent) -> bool:

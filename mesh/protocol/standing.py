@@ -12,6 +12,9 @@ from mesh.wire.messages import Record
 ATTEMPTS_MAX: Final = 10
 """A task whose awards come to nothing this often, for whatever reason, is failed: something eats agents."""
 
+MOMENT_MS: Final = 10
+"""What takes no longer takes a moment."""
+
 
 class Phase(IntEnum):
     """Where a task is, as the leader sees it."""
@@ -83,6 +86,13 @@ class TaskState:
         """The least goes first: the longest way to the end, and of ways as long the one that has been open longest. Guesses within a factor of two count as one: families of tasks differ by less than what their tasks differ by."""
         way_ms = 1 << self.rank_ms.bit_length() >> 1 if self.guessed else self.rank_ms
         return -way_ms, self.arrival, self.task.id
+
+    @property
+    def of_a_moment(self) -> bool:
+        """Whether it is known to take no longer than it takes to give it to somebody, and shares nothing but processors."""
+        asked = self.task.resources
+        alone = self.task.mutex or self.task.whole_agent or asked.memory_bytes or asked.gpu
+        return self.sure and self.duration_ms <= MOMENT_MS and not alone
 
     @property
     def attempts(self) -> int:

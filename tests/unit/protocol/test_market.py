@@ -14,8 +14,8 @@ from mesh.protocol.clearing import (
     TAKE_BACKS_MAX,
 )
 from mesh.protocol.estimate import GUESS_MS
-from mesh.protocol.market import DECIDE_MAX_MS, GIVE_UP_MS, Agent, Market
-from mesh.protocol.standing import Phase
+from mesh.protocol.market import AWARDS_PER_SLOT, DECIDE_MAX_MS, GIVE_UP_MS, MOMENTS_PER_SLOT, Agent, Market
+from mesh.protocol.standing import MOMENT_MS, Phase
 from mesh.types import Instant, NodeId, TaskId
 from mesh.wire.messages import Bid, Record
 from tests.unit.protocol.scripted import graph_of, task
@@ -180,11 +180,47 @@ def test_a_slot_that_is_late_for_long_will_not_be_free_soon():
     assert stall.clear() == []
 
 
-def test_a_task_of_a_moment_has_the_next_one_behind_it_at_once():
-    stall = Stall("a", "b", "c")
-    stall.knows(a=2, b=2, c=2)
+def test_tasks_of_a_moment_are_given_out_many_together_and_the_next_ones_when_few_of_them_are_left():
+    names = [f"t{number:02}" for number in range(MOMENTS_PER_SLOT + 10)]
+    stall = Stall(*names)
+    stall.knows(**dict.fromkeys(names, 1))
     stall.agent("a1", 1)
+    first, rest = names[:MOMENTS_PER_SLOT], names[MOMENTS_PER_SLOT:]
+    assert stall.clear() == [("a1", name) for name in first]
+    while len(first) > AWARDS_PER_SLOT:
+        stall.done(first.pop(0))
+        assert not stall.market.changed
+        assert stall.clear() == []
+    stall.done(first.pop(0))
+    assert stall.clear() == [("a1", name) for name in rest[: MOMENTS_PER_SLOT - len(first)]]
+
+
+def test_no_more_tasks_of_a_moment_are_given_out_than_are_over_soon():
+    names = [f"t{number}" for number in range(8)]
+    stall = Stall(*names)
+    stall.knows(**dict.fromkeys(names, MOMENT_MS))
+    stall.agent("a1", 1)
+    assert len(stall.clear()) * MOMENT_MS <= SOON_MIN_MS + MOMENT_MS
+
+
+@pytest.mark.parametrize("shared", [{"mutex": "m"}, {"resources": Resources(memory_bytes=1)}])
+def test_what_shares_more_than_processors_is_never_one_of_many_that_are_given_out_together(shared):
+    stall = Stall("a", "b", task("c", **shared), "d")
+    stall.knows(a=1, b=1, c=1, d=1)
+    stall.agent("a1", 1, memory_bytes=1)
     assert stall.clear() == [("a1", "a"), ("a1", "b")]
+
+
+def test_a_mutex_that_is_free_again_is_given_to_whoever_waits_for_it_though_its_agent_has_enough_to_do():
+    names = [f"t{number}" for number in range(MOMENTS_PER_SLOT)]
+    stall = Stall(task("m1", mutex="m"), *names, task("m2", mutex="m", runs_on=("special",)))
+    stall.knows(**dict.fromkeys(("m1", *names), 1), m2=1_000)
+    stall.agent("a1", 1)
+    stall.agent("a2", 1, labels=("special",), cannot=dict.fromkeys(names, "not here"))
+    stall.market.award(stall.market.tasks[TaskId("m1")], stall.market.agents[NodeId("a1")], stall.now)
+    stall.clear()
+    stall.done("m1")
+    assert ("a2", "m2") in stall.clear()
 
 
 def test_what_becomes_ready_late_and_is_urgent_comes_before_what_has_waited():
