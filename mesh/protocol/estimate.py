@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from mesh.types import NodeId, TaskId
 
@@ -46,8 +46,10 @@ _SURE: Final = 25 / 100
 """The variance up to which an estimate says when a slot will be free: sigma 0.5."""
 _SHORT_MS: Final = 100
 """Of tasks that take so long a message is a noticeable part."""
-_MOMENT_MS: Final = 20
+_BRIEF_MS: Final = 20
 """What should take so long may take many times as long, and nothing behind it waits for long."""
+MOMENT_MS: Final = 10
+"""What is known to take no longer takes a moment: less than to give it to somebody."""
 _PRIOR_AGENTS: Final = 2
 """Agents that `_OF_SPEEDS` counts for, beside what this run's agents differ by."""
 
@@ -67,6 +69,14 @@ def family(task: TaskId) -> tuple[str, str]:
         stem = target.rstrip("0123456789").rstrip("-_.#")
         target = stem if stem[-1:].isalnum() else target
     return (project if colon else ""), target
+
+
+class Expectation(NamedTuple):
+    """What a task should take at speed 1, whether that says when it will be over, and whether it is a moment."""
+
+    duration_ms: int
+    sure: bool
+    moment: bool
 
 
 @dataclass(slots=True)
@@ -240,18 +250,25 @@ class Forecast:
         """Whether its duration is known well enough to say when it will be over. What only this run has shown is so where being wrong costs no more than a message or two."""
         if task in self.tasks:
             return True
-        return self.duration_ms(task) <= (_SHORT_MS if self._variance(task) <= _SURE else _MOMENT_MS)
+        return self.duration_ms(task) <= (_SHORT_MS if self._variance(task) <= _SURE else _BRIEF_MS)
 
-    def expectations(self) -> Callable[[TaskId], tuple[int, bool]]:
-        """`duration_ms` and `is_sure` for many tasks, as of now: where nothing is known of a task itself they are those of its family, reckoned once."""
-        of_family: dict[tuple[str, str], tuple[int, bool]] = {}
+    def takes_a_moment(self, task: TaskId) -> bool:
+        """Whether it is known to, by what is known of the task or of others of its target: what nobody has seen is not."""
+        return self.duration_ms(task) <= MOMENT_MS and (task in self.tasks or family(task)[1] in self._targets)
 
-        def expect(task: TaskId) -> tuple[int, bool]:
+    def expectations(self) -> Callable[[TaskId], Expectation]:
+        """What to expect of many tasks, as of now: where nothing is known of a task itself that is the same for its family, and reckoned once."""
+        of_family: dict[tuple[str, str], Expectation] = {}
+
+        def reckon(task: TaskId) -> Expectation:
+            return Expectation(self.duration_ms(task), self.is_sure(task), self.takes_a_moment(task))
+
+        def expect(task: TaskId) -> Expectation:
             if task in self.tasks:
-                return self.duration_ms(task), self.is_sure(task)
+                return reckon(task)
             kind = family(task)
             if kind not in of_family:
-                of_family[kind] = self.duration_ms(task), self.is_sure(task)
+                of_family[kind] = reckon(task)
             return of_family[kind]
 
         return expect

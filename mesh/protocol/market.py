@@ -170,7 +170,7 @@ class Market:
         for state in reversed(self.tasks.values()):
             if state.phase is not Phase.DONE:
                 before = state.rank_ms, state.guessed
-                state.duration_ms, state.sure = expect(state.task.id)
+                state.duration_ms, state.sure, state.moment = expect(state.task.id)
                 longest: TaskState | None = None
                 for dependent in self.dependents[state.task.id]:
                     other = self.tasks[dependent]

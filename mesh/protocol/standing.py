@@ -12,9 +12,6 @@ from mesh.wire.messages import Record
 ATTEMPTS_MAX: Final = 10
 """A task whose awards come to nothing this often, for whatever reason, is failed: something eats agents."""
 
-MOMENT_MS: Final = 10
-"""What takes no longer takes a moment."""
-
 
 class Phase(IntEnum):
     """Where a task is, as the leader sees it."""
@@ -53,6 +50,8 @@ class TaskState:
     """What it should take at speed 1."""
     sure: bool = False
     """Whether that is known well enough to say when it will be over."""
+    moment: bool = False
+    """Whether it is known to be a moment."""
     rank_ms: int = 0
     """How far it is from the end of the graph, its own duration included."""
     guessed: bool = False
@@ -89,10 +88,10 @@ class TaskState:
 
     @property
     def of_a_moment(self) -> bool:
-        """Whether it is known to take no longer than it takes to give it to somebody, and shares nothing but processors."""
+        """Whether it is one of those that are given out many together: it is known to take a moment, and shares nothing but processors."""
         asked = self.task.resources
         alone = self.task.mutex or self.task.whole_agent or asked.memory_bytes or asked.gpu
-        return self.sure and self.duration_ms <= MOMENT_MS and not alone
+        return self.moment and not alone
 
     @property
     def attempts(self) -> int:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mesh.protocol.estimate import GUESS_MS, Forecast, family
+from mesh.protocol.estimate import GUESS_MS, MOMENT_MS, Forecast, family
 from mesh.types import NodeId, TaskId
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -162,3 +162,14 @@ def test_what_is_only_like_others_is_overdue_the_later_the_less_these_are_alike(
     alike = learnt(*[10_000] * 30).overdue_ms(TaskId("new:build"))
     unlike = learnt(*[2_500, 40_000] * 15).overdue_ms(TaskId("new:build"))
     assert 14_000 <= alike < 30_000 < unlike
+
+
+def test_what_takes_a_moment_is_known_by_the_task_itself_or_by_others_of_its_target():
+    seen = learnt(*[2] * 20)
+    assert seen.takes_a_moment(TaskId("new:build"))
+    assert seen.duration_ms(TaskId("new:other")) <= MOMENT_MS
+    assert not seen.takes_a_moment(TaskId("new:other"))
+    told = Forecast()
+    told.bid(A, {TaskId("short"): MOMENT_MS, TaskId("long"): MOMENT_MS + 1})
+    assert told.takes_a_moment(TaskId("short"))
+    assert not told.takes_a_moment(TaskId("long"))

@@ -13,9 +13,9 @@ from mesh.protocol.clearing import (
     TAKE_BACK_MIN_MS,
     TAKE_BACKS_MAX,
 )
-from mesh.protocol.estimate import GUESS_MS
+from mesh.protocol.estimate import GUESS_MS, MOMENT_MS
 from mesh.protocol.market import AWARDS_PER_SLOT, DECIDE_MAX_MS, GIVE_UP_MS, MOMENTS_PER_SLOT, Agent, Market
-from mesh.protocol.standing import MOMENT_MS, Phase
+from mesh.protocol.standing import Phase
 from mesh.types import Instant, NodeId, TaskId
 from mesh.wire.messages import Bid, Record
 from tests.unit.protocol.scripted import graph_of, task
