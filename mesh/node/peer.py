@@ -126,7 +126,8 @@ class Peer:
     """What tools are started from: this node's own, with the cookie by which everything that was started is found."""
     nursery: trio.Nursery = field(init=False, repr=False)
     _ledger: LedgerDirectory | None = field(init=False, default=None)
-    _refused: bool = field(init=False, default=False)
+    _refused: NetError | None = field(init=False, default=None)
+    """Why the first peer that did not trust this agent said it would not."""
     _began: float = field(init=False, default=0.0)
     _met: bool = field(init=False, default=False)
     _outcome: Outcome | None = field(init=False, default=None)
@@ -242,7 +243,9 @@ class Peer:
             nursery.start_soon(self._body, body)
             end = await self.shell.until_ended()
             if self._outcome is None:
-                self._outcome = Outcome(end)
+                # That nobody came in time is no good end where somebody was there and did not trust us.
+                refused = None if self._met else self._refused
+                self._outcome = Outcome(end, problem=UsageError(str(refused)) if refused is not None else None)
             await self._linger()
             await self.links.flush()
             port.cancel_scope.cancel()
@@ -476,8 +479,8 @@ class Peer:
 
     def _was_refused(self, error: NetError) -> None:
         self._notice(str(error))
-        if not self._refused and self.settings.role == "agent":
-            self._refused = True
+        if self._refused is None and self.settings.role == "agent":
+            self._refused = error
             self.nursery.start_soon(self._give_up, error)
 
     async def _give_up(self, error: NetError) -> None:

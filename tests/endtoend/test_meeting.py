@@ -72,6 +72,9 @@ def test_a_wrong_secret_is_told_on_both_sides_and_nobody_waits_for_it(site_of: M
     refusal = "does not share this run's secret and run id: check that DTE_SECRET, the run id"
     agent.says(refusal)
     main.says(refusal)
+    impatient = site.agent("impatient", "--wait", "1s", DTE_SECRET="nor is this the secret")
+    assert impatient.ended(20) == 2
+    assert refusal in impatient.text.splitlines()[-1]
     site.tell("go")
     assert main.ended() == 0
     assert where(main) == ["main", "main"]
