@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.nx, pytest.mark.matrix, pytest.mark.timeout(600), pyte
 
 FIRST = "first"
 LIMIT_S = 240
+INTERRUPTED = 130
 TARGETS = ("lint", "test", "test-ci", "build", "typecheck", "notes", "smoke")
 EVERYTHING = ("run-many", "-t", *TARGETS)
 QUIET = {"CI": "1", "NX_NO_CLOUD": "true", "NX_DAEMON": "false"}
@@ -74,6 +75,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GeneratedSite]:
 
 
 def alone(machine: Machine, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The measure of all else. Now and then nx 23 interrupts its own `vite preview`, skips what needs that, and ends with 130: that run tells nothing of dte, and is made once more from the start."""
+    done = once(machine, *arguments)
+    if done.returncode != INTERRUPTED:
+        return done
+    workspace = Workspace(machine.workspace)
+    git(workspace.path, "clean", "-fdxq", "--exclude=node_modules")
+    shutil.rmtree(workspace.home)
+    workspace.home.mkdir()
+    return once(machine, *arguments)
+
+
+def once(machine: Machine, *arguments: str) -> "subprocess.CompletedProcess[str]":
     workspace = Workspace(machine.workspace)
     return subprocess.run(
         workspace.command(*arguments),
