@@ -245,7 +245,10 @@ class Peer:
             if self._outcome is None:
                 # That nobody came in time is no good end where somebody was there and did not trust us.
                 refused = None if self._met else self._refused
-                self._outcome = Outcome(end, problem=UsageError(str(refused)) if refused is not None else None)
+                self._outcome = Outcome(end)
+                if refused is not None:
+                    end = fx.End(end.verdict, f"{end.reason} but who does not trust this agent: {refused}")
+                    self._outcome = Outcome(end, problem=UsageError(end.reason))
             await self._linger()
             await self.links.flush()
             port.cancel_scope.cancel()
