@@ -38,7 +38,7 @@ _NO_INPUT: Final = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
 _NOT_IGNORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these, and no command expects that."""
 
-MOMENT_MS: Final = 20
+WATCH_AFTER_MS: Final = 20
 """What is over within this time needs neither a lower priority nor anybody who watches more than its output: both take a good part of its start."""
 
 _REAP_WAIT_MS: Final = 1_000
@@ -150,7 +150,7 @@ class _Child:
     async def see_through(self, grace_ms: int) -> None:
         """Pass on what is written until the command itself has exited, then bring the rest to its end. Cancellation ends both, and is passed on after that."""
         try:
-            with trio.move_on_after(MOMENT_MS / 1_000):
+            with trio.move_on_after(WATCH_AFTER_MS / 1_000):
                 await self._look_at_output()
             while not self._exited.is_set():
                 await self._look()
@@ -270,9 +270,10 @@ def _start(spec: Spec, env: Mapping[str, str], output: int) -> int:
 
     posix_spawn takes half of what Popen takes, and knows neither of directories nor of PATH. What it cannot start Popen tries again, and tells why.
     """
-    with suppress(OSError, NotImplementedError):  # what could not be started, or a C library that makes no sessions
+    # Nothing is lost here: Popen tries again below, and its error is the one that is told. NotImplementedError is a C library that makes no sessions.
+    with suppress(OSError, NotImplementedError):
         command = spec.argv[0] if "/" in spec.argv[0] else shutil.which(spec.argv[0], path=env.get("PATH", os.defpath))
-        if command is not None and os.fspath(spec.cwd) == os.getcwd():  # noqa: PTH109 - makes no object
+        if command is not None and os.fspath(spec.cwd) == os.getcwd():  # noqa: PTH109 - for each task, and a Path takes five times as long
             streams = ((os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2), _NO_INPUT)
             return os.posix_spawn(command, spec.argv, env, file_actions=streams, setsid=True, setsigdef=_NOT_IGNORED)
     process = subprocess.Popen(

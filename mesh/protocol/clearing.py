@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mesh.protocol.market import AWARDS_PER_SLOT, MOMENTS_PER_SLOT, Agent, Market
+from mesh.protocol.market import AWARDS_PER_SLOT, Agent, Market
 from mesh.protocol.slots import IDLE, NEVER, Entry, Slot
 from mesh.protocol.standing import Live, Phase, TaskState
 from mesh.types import Instant, NodeId, TaskId, after
@@ -213,8 +213,7 @@ class Reckoning:
         for old in slots:
             self._count(old, -1)
         slots[:needs] = [slot] * needs
-        per_slot = MOMENTS_PER_SLOT if state.of_a_moment else AWARDS_PER_SLOT
-        if place.ready and place.agent.load + needs >= per_slot * place.agent.slots:
+        if place.ready and place.agent.load + needs >= self.market.most(state, place.agent):
             slots[:] = _closed(slots)
         slots.sort()
         for new in slots:

@@ -506,9 +506,12 @@ class Market:
             return False
         if task.whole_agent:
             return not agent.jobs
-        per_slot = MOMENTS_PER_SLOT if self.tasks[task.id].of_a_moment else AWARDS_PER_SLOT
-        fits = agent.load + self.cpu(task, agent) <= per_slot * agent.slots
+        fits = agent.load + self.cpu(task, agent) <= self.most(self.tasks[task.id], agent)
         return fits and self._has_left(task, agent)
+
+    def most(self, state: TaskState, agent: Agent) -> int:
+        """How many slots' worth of awards this agent may hold with that one."""
+        return (MOMENTS_PER_SLOT if state.of_a_moment else AWARDS_PER_SLOT) * agent.slots
 
     def _has_left(self, task: Task, agent: Agent) -> bool:
         """Whether the memory and the GPUs that it asks for are not asked for by others there: a slot can be shared in time, these cannot."""

@@ -112,7 +112,7 @@ def wait_until_idle(pid: int) -> None:
     before_s = -1.0
     while (used_s := _used_s(pid)) > before_s:
         before_s = used_s
-        time.sleep(IDLE_S)
+        time.sleep(IDLE_S)  # there is no event for it: that nothing happens is only seen over time
 
 
 def _used_s(pid: int) -> float:
