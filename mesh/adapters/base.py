@@ -1,8 +1,9 @@
 """What every tool's adapter offers the rest of the mesh: a way to bring a result into a workspace, and a way to run a task there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 from mesh.graph import Task
 from mesh.types import Blob, UnixMs
@@ -11,8 +12,7 @@ LogSink = Callable[[bytes], None]
 """Takes the next bytes of a task's output, stdout and stderr in the order in which they were written. Never blocks, never raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How one execution ended. `problem` is one line for a person where the log alone does not say it (a time-out, a missing output)."""
 
     status: Literal["success", "failure"]

@@ -11,11 +11,11 @@ import re
 import tarfile
 import zlib
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
 import trio
+from msgspec import Struct
 
 from mesh.errors import CorruptError, StorageError
 from mesh.net.http import FileBody, Request, Response
@@ -32,8 +32,7 @@ _CODE_BYTES: Final = 4
 _READ_BYTES: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class NxArchive:
+class NxArchive(Struct, frozen=True):
     """What one archive holds: the files of the task's outputs, relative to the workspace, and how the task ended."""
 
     files: tuple[str, ...]

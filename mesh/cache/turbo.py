@@ -14,11 +14,11 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
+from msgspec import Struct
 
 from mesh.errors import CorruptError, RemoteError, StorageError
 from mesh.net.http import FileBody, Request, Response
@@ -44,8 +44,7 @@ _WORDS: Final = ("status", "events")
 """What stands in a path where else a hash would."""
 
 
-@dataclass(frozen=True, slots=True)
-class TurboArtifact:
+class TurboArtifact(Struct, frozen=True):
     """One artifact as it travels: whose it is, what turbo says of it, and where in the blob its archive begins."""
 
     hash: str

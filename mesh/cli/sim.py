@@ -24,7 +24,7 @@ def sim(
 
 
 def _lives(seed: int, lives: int, json: str) -> int:
-    from dataclasses import asdict
+    from msgspec.structs import asdict
 
     from mesh.cli.common import write_json
     from mesh.errors import Exit

@@ -9,9 +9,10 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from mesh.errors import CorruptError, UsageError
 from mesh.exec.globs import Globs
@@ -27,8 +28,7 @@ class Writer(Protocol):
     def write(self, data: bytes | memoryview, /) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Struct, frozen=True):
     """What went into an archive: how many files, directories and links, and which outputs declared by name are not there."""
 
     files: int

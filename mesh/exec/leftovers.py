@@ -10,11 +10,11 @@ by the names there.
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import trio
+from msgspec import Struct
 
 from mesh.exec.environment import without_ours
 
@@ -28,8 +28,7 @@ _OWN_PLACES: Final = frozenset((".git", ".nx", ".turbo", "node_modules"))
 """Caches of tools: whatever is in there, no task depends on it. Of node_modules that holds for names with a dot only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """Paths from the workspace, in order; a directory ends with `/`. `certain` is whether no other task could have left them."""
 
     untracked: tuple[str, ...] = ()

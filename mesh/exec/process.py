@@ -13,12 +13,12 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 import trio
+from msgspec import Struct
 
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 from mesh.exec.ending import end_processes
@@ -45,8 +45,7 @@ _REAP_WAIT_MS: Final = 1_000
 _POLL_MAX_MS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(Struct, frozen=True):
     """What to run. The task's cookie extends the one in `env`, if there is one."""
 
     argv: tuple[str, ...]
@@ -60,8 +59,7 @@ class Spec:
     """How much lower than this process: a node that starves is taken for dead by its peers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Struct, frozen=True):
     """How it ended. `problem` is one line for a person, "" where all is as it should be."""
 
     exit_code: int

@@ -8,9 +8,10 @@ understood and compares: what this module would not have written it does not rea
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.errors import CorruptError
 
@@ -39,8 +40,7 @@ class Kind(Enum):
     DIRECTORY = b"5"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One thing in an archive. `size` is a file's, `target` a symbolic link's. `offset` is where a file's content begins, once read."""
 
     path: str

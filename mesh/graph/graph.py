@@ -1,8 +1,9 @@
 """A task graph: tasks by id, checked once, so that nobody behind this door meets a cycle or an unknown name."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.errors import RemoteError
 from mesh.graph.task import Task
@@ -15,8 +16,7 @@ GRAPH_TASKS_MAX: Final = 200_000
 GRAPH_BYTES_MAX: Final = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """Tasks in a topological order: each one stands behind all it depends on. Build with `Graph.of`."""
 
     tasks: Mapping[TaskId, Task]

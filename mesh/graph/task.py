@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
+from msgspec import Struct
+
 from mesh.errors import RemoteError
 from mesh.types import TaskId
 from mesh.wire.canonical import Reader
@@ -16,8 +18,7 @@ TASK_ID_CHARS_MAX: Final = 1_024
 RETRIES_MAX: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(Struct, frozen=True):
     """What a task takes of a machine while it runs. `cpu` is in slots, `memory_bytes` and `gpu` are what must be there."""
 
     cpu: int = 1

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
+from msgspec import Struct
 
 from mesh.errors import RemoteError
 from mesh.types import NodeId
@@ -50,8 +51,7 @@ class Credentials:
     chain_der: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """Whom a checked chain speaks of. `authority` is the run authority's public key; all members of one run share it."""
 
     node_id: NodeId

@@ -6,8 +6,9 @@ because Ed25519 is deterministic and anything but the canonical form is refused:
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.errors import RemoteError
 from mesh.identity.keys import NodeKey, node_id, verify
@@ -19,8 +20,7 @@ ENVELOPE_BYTES_MAX: Final = 65_535
 """What a ledger entry may be: its length is written in sixteen bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """What was in an envelope, and whose signature was on it. Only `open_envelope` makes one: the signature has been checked."""
 
     payload: bytes

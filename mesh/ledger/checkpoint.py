@@ -16,8 +16,10 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mesh.errors import RemoteError
 from mesh.identity import NodeKey, is_run_id, verify
@@ -39,8 +41,7 @@ _NOTE: Final = re.compile(
 _LINE: Final = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureLine:
+class SignatureLine(Struct, frozen=True):
     """One signature of a note. Who made it is not known before a key of this name and id is tried."""
 
     name: str
@@ -52,8 +53,7 @@ class SignatureLine:
         return f"— {self.name} {base64.b64encode(self.key_id + self.signature).decode()}"
 
 
-@dataclass(frozen=True, slots=True)
-class VerifierKey:
+class VerifierKey(Struct, frozen=True):
     """A public key as notes name it: `<name>+<key id>+<base64 of type and key>`."""
 
     name: str
@@ -83,8 +83,7 @@ class VerifierKey:
         return bytes([self.kind]) + bytes.fromhex(self.node)
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """A note taken apart. Nothing in it is verified before `signed_by` or `cosigned_by` has said so."""
 
     origin: str

@@ -5,7 +5,6 @@ SLSA's own fields stands where SLSA leaves room: `externalParameters` for what w
 how it went. SLSA's published protobuf schema is strict about other fields.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast, get_args
 
@@ -31,8 +30,7 @@ UNIX_MS_MAX: Final = 253_402_300_799_999
 _BEGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Completion(Sealable):
+class Completion(Sealable, frozen=True):
     """One task, ended for good. `name` is the agent's, "" where nobody ran it. `problem` is cut to `PROBLEM_CHARS_MAX` when it is written.
 
     `deps` that are too many to be listed are written as the digest of their canonical JSON list: a completion that was read then has `deps_digest`

@@ -4,7 +4,8 @@ Fed entry by entry, it keeps the roster, the leader and what has ended, and answ
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from mesh.errors import RemoteError
 from mesh.identity import verify_chain
@@ -22,8 +23,7 @@ from mesh.ledger.statements import (
 from mesh.types import Epoch, NodeId, TaskId
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """Where a task's last completion stands, whether it is a good one, and whether what depends on the task may run.
 
     A failed attempt that is tried again is an entry too, and so is a second run for outputs that were lost: the last one is what became of the task,
@@ -35,8 +35,7 @@ class Ended:
     passed: bool
 
 
-@dataclass(slots=True)
-class History:
+class History(Struct):
     """The run as its ledger tells it. `tree` holds at least the entries before the one that is taken."""
 
     run_id: str

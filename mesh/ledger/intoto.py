@@ -5,8 +5,9 @@ Other programs (securesystemslib, in-toto-attestation, slsa-verifier) read it wi
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from mesh.errors import RemoteError
 from mesh.identity import NodeKey, seal
@@ -20,8 +21,7 @@ BASE_URI: Final = "https://pypi.org/project/dte-mesh/"
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True):
     """That `predicate` is so of the content called `digest`. `name` says what part that content plays."""
 
     name: str
@@ -67,10 +67,8 @@ class Stating(Protocol):
         """This, as `signer` states it."""
 
 
-class Sealable:
+class Sealable(Struct, frozen=True):
     """What every leaf can do."""
-
-    __slots__ = ()
 
     def seal(self: Stating, key: NodeKey) -> bytes:
         """The ledger entry: this leaf, signed. Raises `RemoteError("too-large")`."""

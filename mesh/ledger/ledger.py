@@ -4,8 +4,9 @@ Envelopes have been opened (`open_leaf`), and so checked, by whoever appends the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.errors import RemoteError
 from mesh.identity import NodeKey
@@ -19,8 +20,7 @@ CHECKPOINT: Final = "checkpoint"
 VKEYS: Final = "vkeys"
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """What must happen to the ledger's directory: `files` to be written in this order, then `removed` to go."""
 
     files: Mapping[str, bytes]

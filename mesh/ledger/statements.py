@@ -13,8 +13,9 @@ Every leaf names its run, so that none can be moved into another. `leaf.seal(key
 import base64
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Literal, cast, get_args
+
+from msgspec import Struct
 
 from mesh.errors import RemoteError
 from mesh.identity import node_id, open_envelope
@@ -58,8 +59,7 @@ EPOCH_TYPE: Final = f"{BASE_URI}epoch/v1"
 VERDICT_TYPE: Final = f"{BASE_URI}verdict/v1"
 
 
-@dataclass(frozen=True, slots=True)
-class Genesis(Sealable):
+class Genesis(Sealable, frozen=True):
     """The run begins, in epoch 1. `chain` is the leader's [node, run authority], `root_public` the key that has signed the run authority's."""
 
     run_id: str
@@ -82,8 +82,7 @@ class Genesis(Sealable):
         return Statement("certificate", digest_of(self.chain[0]), GENESIS_TYPE, predicate)
 
 
-@dataclass(frozen=True, slots=True)
-class Joined(Sealable):
+class Joined(Sealable, frozen=True):
     """A node is in the roster: from here on it may sign completions and cosign checkpoints. `chain` is its [node, run authority]."""
 
     run_id: str
@@ -96,8 +95,7 @@ class Joined(Sealable):
         return Statement("certificate", digest_of(self.chain[0]), JOINED_TYPE, predicate)
 
 
-@dataclass(frozen=True, slots=True)
-class GraphLeaf(Sealable):
+class GraphLeaf(Sealable, frozen=True):
     """Tasks to be done: the graph called `digest`, which adds `tasks` tasks to those of earlier graphs."""
 
     run_id: str
@@ -108,8 +106,7 @@ class GraphLeaf(Sealable):
         return Statement("graph", self.digest, GRAPH_TYPE, {"run_id": self.run_id, "tasks": self.tasks})
 
 
-@dataclass(frozen=True, slots=True)
-class EpochLeaf(Sealable):
+class EpochLeaf(Sealable, frozen=True):
     """`leader` takes the run over in `epoch`, on top of the `size` entries that hash to `root`: all that stand before this one."""
 
     run_id: str
@@ -124,8 +121,7 @@ class EpochLeaf(Sealable):
         return Statement("ledger", _root_digest(self.root), EPOCH_TYPE, predicate)
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictLeaf(Sealable):
+class VerdictLeaf(Sealable, frozen=True):
     """The run is over: what became of its tasks, and the exit code of the command. It speaks of the `size` entries before it, which hash to `root`.
 
     `success` says that every task ended well or was allowed not to. A command may still have an exit code of its own.
@@ -150,8 +146,7 @@ class VerdictLeaf(Sealable):
 Leaf = Genesis | Joined | GraphLeaf | Completion | EpochLeaf | VerdictLeaf
 
 
-@dataclass(frozen=True, slots=True)
-class SignedLeaf:
+class SignedLeaf(Struct, frozen=True):
     """A leaf and who has signed it; the signature has been checked, whether that node may say this has not."""
 
     leaf: Leaf

@@ -5,8 +5,9 @@ the ledger is only known to agree with itself: who can write files can make anot
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.errors import RemoteError
 from mesh.ledger import checkpoint as notes
@@ -21,8 +22,7 @@ PROBLEMS_MAX: Final = 100
 """More are not reported: a reader has seen enough, and a hostile ledger could have millions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Struct, frozen=True):
     """What a ledger was found to be. What is beside `ok` and `problems` is as the ledger claims, and only to be believed where it is `ok`."""
 
     ok: bool

@@ -7,12 +7,12 @@ again only after an answer that was read to its end.
 import contextlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import h11
 import trio
+from msgspec import Struct
 
 from mesh.errors import CorruptError, RemoteError
 from mesh.net.dialer import dial
@@ -88,8 +88,7 @@ def _part(wanted: str, size: int) -> tuple[int, int] | None:
     return (start, min(int(match[2]) + 1, size)) if int(match[2]) >= start else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
+class _Wish(Struct, frozen=True):
     """What is asked of whom. `length` None: all there is from `offset`."""
 
     address: str

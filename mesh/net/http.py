@@ -13,12 +13,12 @@ import http
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, Self
 
 import h11
 import trio
+from msgspec import Struct, field
 
 from mesh.errors import RemoteError
 from mesh.types import NodeId
@@ -47,8 +47,7 @@ class ByteStream(Protocol):
     async def aclose(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request. Header names are lower-case; a header that came several times is joined with commas.
 
     `length` is that of the body: 0 for none, None where it comes in chunks. Reading `body` raises `RemoteError` where
@@ -63,8 +62,7 @@ class Request:
     body: AsyncIterator[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class FileBody:
+class FileBody(Struct, frozen=True):
     """`length` bytes of a file, from `offset`."""
 
     path: Path
@@ -72,8 +70,7 @@ class FileBody:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """One answer. Content-Length is set from `body`, which a HEAD request is told of but not sent."""
 
     status: int

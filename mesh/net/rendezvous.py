@@ -9,12 +9,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
+from msgspec import Struct
 
 from mesh.errors import RemoteError, UsageError
 from mesh.identity import node_id as node_id_from
@@ -33,8 +33,7 @@ _OVER: Final = "over"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Advert:
+class Advert(Struct, frozen=True):
     """Where a node says that it can be reached."""
 
     node_id: NodeId

@@ -16,10 +16,10 @@ import contextlib
 import os
 import socket
 import ssl
-from dataclasses import dataclass
 from typing import Final, cast
 
 import trio
+from msgspec import Struct
 
 from mesh.errors import RemoteError
 from mesh.identity import Credentials, node_id_of
@@ -54,8 +54,7 @@ _REFUSALS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(Struct, frozen=True):
     """One node's side of every handshake: both roles show the same certificate and trust the same run authority."""
 
     server: ssl.SSLContext

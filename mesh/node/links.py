@@ -5,10 +5,10 @@ has dialled the later one counts, since the earlier may be dead without anybody 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import trio
+from msgspec import Struct
 
 from mesh.net.dialer import resolve
 from mesh.net.errors import NetError, UntrustedError
@@ -23,14 +23,12 @@ TELL_AFTER_MS: Final = 3_000
 TELL_AGAIN_MS: Final = 60_000
 
 
-@dataclass(slots=True)
-class _Current:
+class _Current(Struct):
     link: Link
     dialled_by: NodeId
 
 
-@dataclass(frozen=True, slots=True)
-class Listeners:
+class Listeners(Struct, frozen=True):
     """Whom links tell. None of them waits or raises."""
 
     up: Callable[[Link], None]

@@ -63,7 +63,7 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
                 await command.run(peer)
             await peer.shell.until_ended()
         finally:
-            runs.write(place, replace(known, url="", token="", attempts=peer.shelf.attempts))
+            runs.write(place, known.ended(peer.shelf.attempts))
             await agents.end()
 
     outcome = await Peer(settings, board, ledger=request.ledger, started=started).live(body)

@@ -1,10 +1,10 @@
 """How a wrapped tool on the main job is given what the mesh has done: each shows results in its own way, and restores outputs by itself."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, Protocol
 
 import trio
+from msgspec.structs import replace
 
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.session import Delivery, NxSession

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol, assert_never, get_args
 
 import trio
+from msgspec import Struct
 
 from mesh.adapters.native.drift import drift
 from mesh.adapters.turbo.drift import drift as turbo_drift
@@ -79,8 +80,7 @@ class Observer(Protocol):
         """The next bytes of a task's output."""
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """How a node's life ended."""
 
     end: fx.End
@@ -89,8 +89,7 @@ class Outcome:
     problem: MeshError | None = None
 
 
-@dataclass(slots=True)
-class Identity:
+class Identity(Struct):
     """Who a node is in its run."""
 
     authority: Authority

@@ -3,10 +3,10 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
+from msgspec import Struct
 
 from mesh.adapters.native.affected import Range
 from mesh.adapters.native.plan import plan as native_plan
@@ -25,8 +25,7 @@ from mesh.store.home import home
 from mesh.types import TaskId
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
+class Preview(Struct, frozen=True):
     """All tasks of it; `cached` are those whose result is on this machine already."""
 
     graph: Graph

@@ -1,10 +1,10 @@
 """Blobs into this node's store, from whichever peer has them, each one verified before it is seen."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import trio
+from msgspec import Struct, field
 
 from mesh.errors import CorruptError, StorageError
 from mesh.net.blobs import BlobClient
@@ -19,8 +19,7 @@ class MissingError(Exception):
     """Nobody who should have a blob could give it; the text says who was asked and what came of it."""
 
 
-@dataclass(slots=True)
-class _UnderWay:
+class _UnderWay(Struct):
     done: trio.Event = field(default_factory=trio.Event)
     problem: Exception | None = None
 

@@ -1,9 +1,9 @@
 """What the worker wants done: inputs brought, tasks run, and ended."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import trio
+from msgspec.structs import replace
 
 from mesh.adapters.base import Outcome
 from mesh.adapters.nx.errors import WorkerError

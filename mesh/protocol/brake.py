@@ -4,13 +4,13 @@ going --the Nth failure that counts--> pulled (for good)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from mesh.types import TaskId
 
 
-@dataclass(slots=True)
-class Brake:
+class Brake(Struct):
     """`--fail-after` and `--kill` of one run, or the like of one graph in it."""
 
     after: int = 0
@@ -60,8 +60,7 @@ class Brake:
         return f"{count} task{'s have' if count != 1 else ' has'} failed, and {self.order.format(after=self.after)}"
 
 
-@dataclass(slots=True)
-class Brakes:
+class Brakes(Struct):
     """All that may stop a run, or one graph of it."""
 
     all: list[Brake] = field(default_factory=list)

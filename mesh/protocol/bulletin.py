@@ -5,7 +5,8 @@ message for each pair of an agent and a task.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from mesh.protocol import parts
 from mesh.protocol.effects import Effect, Send
@@ -15,8 +16,7 @@ from mesh.wire.messages import Record
 Deps = Callable[[TaskId], Iterable[TaskId]]
 
 
-@dataclass(slots=True)
-class Bulletin:
+class Bulletin(Struct):
     """All records, and who knows which."""
 
     latest: dict[TaskId, Record] = field(default_factory=dict)

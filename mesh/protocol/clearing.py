@@ -13,8 +13,9 @@ be done in a moment, a few take many times as long, and nobody can tell which.
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.protocol.market import AWARDS_PER_SLOT, Agent, Market
 from mesh.protocol.slots import IDLE, NEVER, Entry, Slot
@@ -87,8 +88,7 @@ def _behind(ends_at: int, duration_ms: int, state: TaskState) -> Slot:
     return Slot(ends_at, soon_at, state.rank_ms - state.duration_ms, duration_ms * LEFT_PERCENT // 100)
 
 
-@dataclass(slots=True)
-class Place:
+class Place(Struct):
     """Where a task may be done, and when."""
 
     agent: Agent

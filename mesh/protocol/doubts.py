@@ -11,8 +11,9 @@ stays failed, and an agent on which everything fails turns no task red that is w
 An agent with STRIKES_MAX open doubts and strikes gets nothing more until it is clear which of the two it is: what fails at once asks for more at once.
 """
 
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from mesh.ledger.completion import Completion
 from mesh.protocol.market import Market
@@ -24,8 +25,7 @@ QUICK_MAX_MS: Final = 60_000
 """What a machine lacks shows soon: a task that failed after so long has failed by itself, and to try it again would cost as long once more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(Struct, frozen=True):
     """A failure that does not count yet, as its agent has signed it."""
 
     node: NodeId
@@ -33,8 +33,7 @@ class Doubt:
     envelope: bytes
 
 
-@dataclass(slots=True)
-class Doubts:
+class Doubts(Struct):
     """What is held for and against the agents of one run."""
 
     proven: dict[NodeId, None] = field(default_factory=dict)

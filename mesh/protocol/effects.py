@@ -1,7 +1,8 @@
 """What a node wants done: the one union that `Node.step` returns. The shell performs effects in order and decides nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mesh.graph import Graph
 from mesh.ledger.completion import Completion
@@ -10,48 +11,42 @@ from mesh.types import Blob, Digest, NodeId, TaskId
 from mesh.wire.messages import Message
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Over the link to `peer`; nothing happens where there is none (the state is told again when there is)."""
 
     peer: NodeId
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(Struct, frozen=True):
     """Keep trying to have a link to `peer`, at any of `addresses`."""
 
     peer: NodeId
     addresses: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnect:
+class Disconnect(Struct, frozen=True):
     """Close the link to `peer`, and do not try again."""
 
     peer: NodeId
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class FetchGraph:
+class FetchGraph(Struct, frozen=True):
     """Get a graph from any of `holders`. Answered by `GraphFetched` or `GraphUnfetched`."""
 
     blob: Blob
     holders: tuple[NodeId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """Compare a graph with this checkout and this store. Answered by `Checked`."""
 
     digest: Digest
     graph: Graph
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """A finished dependency whose outputs must be in the workspace before a task may start."""
 
     task: TaskId
@@ -60,8 +55,7 @@ class Need:
     holders: tuple[NodeId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepare:
+class Prepare(Struct, frozen=True):
     """Bring what a task needs into the store. Answered by `Prepared` or `Handed`."""
 
     task: TaskId
@@ -69,8 +63,7 @@ class Prepare:
     needs: tuple[Need, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Execute:
+class Execute(Struct, frozen=True):
     """Restore what it needs and run it. Answered by `TaskRunning` and `TaskFinished`, by `Handed`, or after `Kill` by `TaskKilled`."""
 
     task: TaskId
@@ -78,16 +71,14 @@ class Execute:
     needs: tuple[Need, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Struct, frozen=True):
     """End every process of a running task."""
 
     task: TaskId
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Bring a finished task to this main job: its log, and its outputs into the workspace. Answered by `Delivered` or `Undelivered`.
 
     `in_place`: it ran in this very workspace, where its outputs already are.
@@ -127,8 +118,7 @@ class Deliver:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FetchLog:
+class FetchLog(Struct, frozen=True):
     """Bring the log of a failed attempt to this main job: the task is tried again, and a person will want to see both. Nothing answers it."""
 
     task: TaskId
@@ -137,39 +127,34 @@ class FetchLog:
     holders: tuple[NodeId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LookAtLog:
+class LookAtLog(Struct, frozen=True):
     """See when a running task was last heard of. Answered by `Heard`."""
 
     task: TaskId
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class WriteLedger:
+class WriteLedger(Struct, frozen=True):
     """Files of the ledger directory that are new or have changed, and those that fuller ones have replaced."""
 
     files: Mapping[str, bytes]
     removed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """Remember a result of this node for later runs, under the task's key."""
 
     key: str
     envelope: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     """News for people and programs."""
 
     news: News
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """This node is done. `verdict` is that of the run; None where an agent leaves without having heard it. `reason` is for a person."""
 
     verdict: Verdict | None

@@ -14,10 +14,11 @@ A task that nobody knows is taken to be like others of its target, and of its pr
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import median
 from typing import Final, NamedTuple
+
+from msgspec import Struct, field
 
 from mesh.types import NodeId, TaskId
 
@@ -79,8 +80,7 @@ class Expectation(NamedTuple):
     moment: bool
 
 
-@dataclass(slots=True)
-class _Mean:
+class _Mean(Struct):
     """Of logarithms. `spread` is the sum of squared differences from the mean (Welford)."""
 
     count: int = 0
@@ -100,16 +100,14 @@ class _Mean:
         return (self.spread + prior * weight) / (max(self.count - 1, 0) + weight)
 
 
-@dataclass(slots=True)
-class _Speed:
+class _Speed(Struct):
     """Evidence of one agent's speed: `total` and `weight` of samples, each by its precision."""
 
     total: float = 0
     weight: float = 0
 
 
-@dataclass(slots=True)
-class _Speeds:
+class _Speeds(Struct):
     """All agents' speeds. How much agents really differ is estimated beside (DerSimonian and Laird's method of moments), so that equal ones are soon taken for equal."""
 
     of: dict[NodeId, _Speed] = field(default_factory=dict)
@@ -166,8 +164,7 @@ class _Speeds:
             self.squares += sign * known.total**2 / known.weight
 
 
-@dataclass(slots=True)
-class Forecast:
+class Forecast(Struct):
     """What the leader thinks of all tasks and agents of one run."""
 
     tasks: dict[TaskId, _Mean] = field(default_factory=dict)

@@ -5,8 +5,9 @@ a peer said is inside `Received`, and is judged by the core.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from mesh.graph import Graph
 from mesh.protocol.news import Verdict
@@ -14,8 +15,7 @@ from mesh.types import Blob, Digest, NodeId, TaskId, UnixMs
 from mesh.wire.messages import Message
 
 
-@dataclass(frozen=True, slots=True)
-class LinkUp:
+class LinkUp(Struct, frozen=True):
     """A link to `peer` stands; TLS has proven who it is. `host` is where it is seen from here; `certificate` is its own, in DER."""
 
     peer: NodeId
@@ -23,24 +23,21 @@ class LinkUp:
     certificate: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LinkDown:
+class LinkDown(Struct, frozen=True):
     """The link is gone, whoever closed it."""
 
     peer: NodeId
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """A message came over the link to `peer`."""
 
     peer: NodeId
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class GraphPlanned:
+class GraphPlanned(Struct, frozen=True):
     """An adapter on this main job has made a task graph; `blob` is its encoding, already in the store."""
 
     blob: Blob
@@ -51,34 +48,29 @@ class GraphPlanned:
     """Nobody expects another one, though the run is not closed: what wants this one's results is still at work."""
 
 
-@dataclass(frozen=True, slots=True)
-class GraphsClosed:
+class GraphsClosed(Struct, frozen=True):
     """No more graphs will come: the run ends when all tasks are done."""
 
 
-@dataclass(frozen=True, slots=True)
-class NothingToGive:
+class NothingToGive(Struct, frozen=True):
     """No graph is expected, though the run is not closed: the command that it is for does everything itself, and is at work."""
 
 
-@dataclass(frozen=True, slots=True)
-class GraphFetched:
+class GraphFetched(Struct, frozen=True):
     """An announced graph is here, verified against its digest."""
 
     blob: Blob
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class GraphUnfetched:
+class GraphUnfetched(Struct, frozen=True):
     """Nobody could give it."""
 
     blob: Blob
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """A graph has been compared with this checkout: what this node must not run (and why), what it has a result for already, and
     how long it thinks that the rest takes.
     """
@@ -90,16 +82,14 @@ class Checked:
     """Milliseconds each task should take here, from this machine's history; tasks it knows nothing of are absent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """All that a task needs is in this node's store."""
 
     task: TaskId
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
+class Handed(Struct, frozen=True):
     """The shell hands a task back before or instead of running it. `missing`: results nobody could give; `never`: do not try here again."""
 
     task: TaskId
@@ -109,16 +99,14 @@ class Handed:
     never: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRunning:
+class TaskRunning(Struct, frozen=True):
     """Its process has started."""
 
     task: TaskId
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(Struct, frozen=True):
     """How it went, as the adapter saw it; times are this machine's wall clock."""
 
     status: Literal["success", "failure"]
@@ -133,8 +121,7 @@ class Execution:
     cache: Literal["none", "hit"] = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFinished:
+class TaskFinished(Struct, frozen=True):
     """It ended by itself, or by its time-out."""
 
     task: TaskId
@@ -142,16 +129,14 @@ class TaskFinished:
     execution: Execution
 
 
-@dataclass(frozen=True, slots=True)
-class TaskKilled:
+class TaskKilled(Struct, frozen=True):
     """It was ended because `Kill` asked for it; there is no result."""
 
     task: TaskId
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True):
     """A task's log and outputs are on this main job: those of the attempt that `Deliver` named."""
 
     task: TaskId
@@ -160,8 +145,7 @@ class Delivered:
     """Why they could not be brought and were made here once more; then no peer can get them here. "" where they were brought."""
 
 
-@dataclass(frozen=True, slots=True)
-class Undelivered:
+class Undelivered(Struct, frozen=True):
     """They are not. `local`: this machine's fault (a full disk), so that running the task again would not help."""
 
     task: TaskId
@@ -170,8 +154,7 @@ class Undelivered:
     local: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """What `LookAtLog` has found: for how long nothing has come of a running task (None: since it started), and the last line that did."""
 
     task: TaskId
@@ -180,8 +163,7 @@ class Heard:
     last_line: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """A person or the CI system wants this node to end (`reason`: "SIGINT", "SIGTERM", …)."""
 
     reason: str
@@ -191,15 +173,13 @@ class Stop:
     """Nobody wants the rest any more: what has failed by then is what the run came to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(Struct, frozen=True):
     """This agent has come too late: the run has ended."""
 
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """`Node.deadline` has come."""
 
 

@@ -7,8 +7,9 @@
 The verdict is a statement about every task: it is given when each one is recorded, and what it left is on the main job. Nothing else ends a run.
 """
 
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from mesh.errors import RemoteError
 from mesh.graph import Graph
@@ -50,8 +51,7 @@ FETCHES_MAX: Final = 3
 """After so many awards an agent that cannot get what a task needs is not given it again."""
 
 
-@dataclass(slots=True)
-class Leader:
+class Leader(Struct):
     """The main job as the leader of epoch `epoch`."""
 
     me: NodeId

@@ -7,8 +7,9 @@ anyway: an award to an idle slot, and the moment at which its process runs.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from mesh.graph import Task
 from mesh.types import NodeId, TaskId
@@ -23,8 +24,7 @@ HOLDERS_MAX: Final = 8
 """So many of those who have an input are asked for a task beside the others: it bounds the work of one reckoning."""
 
 
-@dataclass(slots=True)
-class _Fetched:
+class _Fetched(Struct):
     """What has been seen of fetching."""
 
     bytes: int = 0
@@ -35,8 +35,7 @@ class _Fetched:
         return (self.bytes + usual * PRIOR_MS) / (self.ms + PRIOR_MS)
 
 
-@dataclass(slots=True)
-class Locality:
+class Locality(Struct):
     """Large outputs of done tasks: how large, and who has them."""
 
     _bytes: dict[TaskId, int] = field(default_factory=dict)

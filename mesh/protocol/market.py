@@ -14,8 +14,10 @@ do, and everything while there are no agents.
 import heapq
 import math
 from bisect import insort
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mesh.graph import Graph, Task
 from mesh.protocol.estimate import Forecast
@@ -43,8 +45,7 @@ DECIDE_MAX_MS: Final = 60_000
 """How long an agent may compare its checkout with a graph while tasks that only it might take wait for it."""
 
 
-@dataclass(slots=True)
-class Agent:
+class Agent(Struct):
     """One bidder."""
 
     node: NodeId
@@ -85,8 +86,7 @@ class Agent:
         return cls(node, hello.name, hello.slots, hello.labels, memory_bytes, gpu, shares_main)
 
 
-@dataclass(slots=True)
-class Market:
+class Market(Struct):
     """All tasks and all bidders; says who gets what, and changes nothing outside itself."""
 
     main: NodeId

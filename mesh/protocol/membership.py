@@ -9,8 +9,9 @@ of a link is strong evidence (the kernel closes it when a process dies) and need
 What is learnt is passed on once, so that nodes which share no link hear of each other (a first version of the rumours in docs/spec).
 """
 
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from mesh.protocol import parts
 from mesh.types import Instant, NodeId, after
@@ -24,8 +25,7 @@ SILENCE_MAX_MS: Final = 40_000
 assert SILENCE_MAX_MS > 20 * BEAT_MS
 
 
-@dataclass(slots=True)
-class Peer:
+class Peer(Struct):
     """What this node knows of another."""
 
     member: Member
@@ -36,8 +36,7 @@ class Peer:
     heard: Instant = Instant(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A change of standing that the other machines act on. `lost` is false for a goodbye."""
 
     node: NodeId
@@ -45,8 +44,7 @@ class Change:
     reason: str = ""
 
 
-@dataclass(slots=True)
-class Membership:
+class Membership(Struct):
     """The members of one run, as one of them sees it."""
 
     me: NodeId

@@ -4,8 +4,9 @@ The core emits news as an effect and never looks back; whoever wants a summary f
 knows them. Instants are the teller's own monotonic clock; the shell stamps each item with `t_ms` since the run began.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from mesh.ledger.completion import Completion
 from mesh.types import Blob, Digest, Epoch, NodeId, Seq, TaskId
@@ -17,8 +18,7 @@ Trust = Literal["run", "pr", "protected"]
 """Whose word a result is: `run` is that of this run's own secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentJoined:
+class AgentJoined(Struct, frozen=True):
     """A node that can run tasks is here (the main job's own slots are told of as an agent named `main`)."""
 
     node: NodeId
@@ -26,8 +26,7 @@ class AgentJoined:
     slots: int
 
 
-@dataclass(frozen=True, slots=True)
-class AgentLeft:
+class AgentLeft(Struct, frozen=True):
     """It is gone: `reason` is for a person. `lost` is false where it said goodbye."""
 
     node: NodeId
@@ -36,23 +35,20 @@ class AgentLeft:
     lost: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GraphAdded:
+class GraphAdded(Struct, frozen=True):
     """Tasks to be done, in topological order, each with what it depends on."""
 
     digest: Digest
     tasks: tuple[tuple[TaskId, tuple[TaskId, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskReady:
+class TaskReady(Struct, frozen=True):
     """All its dependencies are done."""
 
     task: TaskId
 
 
-@dataclass(frozen=True, slots=True)
-class TaskAwarded:
+class TaskAwarded(Struct, frozen=True):
     """It has been given to an agent; the same task again means that the earlier award came to nothing."""
 
     task: TaskId
@@ -63,8 +59,7 @@ class TaskAwarded:
     seq: Seq
 
 
-@dataclass(frozen=True, slots=True)
-class TaskStarted:
+class TaskStarted(Struct, frozen=True):
     """Its process is running."""
 
     task: TaskId
@@ -73,8 +68,7 @@ class TaskStarted:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRequeued:
+class TaskRequeued(Struct, frozen=True):
     """An attempt came to nothing and the task will run again: a lost agent, a failed attempt with retries left, lost outputs."""
 
     task: TaskId
@@ -86,8 +80,7 @@ class TaskRequeued:
     log: Blob | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEnded:
+class TaskEnded(Struct, frozen=True):
     """It is done for good, and recorded at `ledger_index`. `agent` is "main" for the main job and "" where nobody ran it."""
 
     task: TaskId
@@ -129,15 +122,13 @@ class TaskEnded:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TaskDelivered:
+class TaskDelivered(Struct, frozen=True):
     """Its log and its outputs are on the main job."""
 
     task: TaskId
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointMade:
+class CheckpointMade(Struct, frozen=True):
     """The leader has signed the ledger at this size."""
 
     size: int
@@ -145,15 +136,13 @@ class CheckpointMade:
     cosignatures: int
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """Something that a person should know and that is no task's own affair."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnded:
+class RunEnded(Struct, frozen=True):
     """Every task is accounted for."""
 
     verdict: Verdict

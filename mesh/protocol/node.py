@@ -9,9 +9,11 @@ A step never raises on what a peer sent: a peer that breaks the protocol is disc
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, assert_never
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mesh.errors import RemoteError
 from mesh.graph import Graph
@@ -61,8 +63,7 @@ _graph = lru_cache(maxsize=1)(Graph.decode)
 """Simulated nodes are many in one process, and read the same graph."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """What a node is told once, before anything happens."""
 
     run_id: str

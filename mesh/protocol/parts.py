@@ -4,8 +4,9 @@ None of them means anything else than a message that was short from the beginnin
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Final, TypeVar
+
+from msgspec.structs import replace
 
 from mesh.types import Epoch, TaskId
 from mesh.wire import canonical

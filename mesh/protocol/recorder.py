@@ -4,8 +4,9 @@ Entries are signed in batches: one checkpoint for all that came within CHECKPOIN
 """
 
 from base64 import b64encode
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from mesh.graph import Task
 from mesh.identity.keys import NodeKey
@@ -20,8 +21,7 @@ CHECKPOINT_MS: Final = 200
 _EXIT_CODES: Final[dict[Verdict, int]] = {"success": 0, "failure": 1, "error": 3, "cancelled": 130}
 
 
-@dataclass(slots=True)
-class Recorder:
+class Recorder(Struct):
     """The one who appends."""
 
     ledger: Ledger

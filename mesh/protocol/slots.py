@@ -6,8 +6,9 @@ expected when it was looked at last has the first slot on top as soon as its top
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+from msgspec import Struct, field
 
 from mesh.types import NodeId
 
@@ -47,8 +48,7 @@ class Entry(NamedTuple):
     version: int
 
 
-@dataclass(slots=True)
-class Stock:
+class Stock(Struct):
     """The slots of all bidders, as their awards let them be expected; but for agents that have been touched since."""
 
     touched: dict[NodeId, None] = field(default_factory=dict)

@@ -6,14 +6,14 @@ watched --its time has come--> looked at --it was quiet for so long--> told
 """
 
 import heapq
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from mesh.protocol.events import Heard
 from mesh.types import Instant, TaskId, after
 
 
-@dataclass(slots=True)
-class Watch:
+class Watch(Struct):
     """One attempt, how long it may be quiet, and when it is looked at next; None while the answer is under way."""
 
     attempt: int
@@ -21,8 +21,7 @@ class Watch:
     look_at: Instant | None
 
 
-@dataclass(slots=True)
-class Stalls:
+class Stalls(Struct):
     """Of one run."""
 
     after_ms: int = 0

@@ -1,8 +1,9 @@
 """One task of the run as the leader sees it: where it stands, what is expected of it, and who is at it."""
 
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
+
+from msgspec import Struct, field
 
 from mesh.graph import Task
 from mesh.ledger.completion import Completion
@@ -23,8 +24,7 @@ class Phase(IntEnum):
     DONE = 4
 
 
-@dataclass(slots=True)
-class Live:
+class Live(Struct):
     """One award of which nothing has come yet."""
 
     node: NodeId
@@ -37,8 +37,7 @@ class Live:
     """It is asked back, unless it has started."""
 
 
-@dataclass(slots=True)
-class TaskState:
+class TaskState(Struct):
     """One task of the run."""
 
     task: Task

@@ -6,7 +6,8 @@ cause is then no failure, as it is none where one machine does everything; any o
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from mesh.ledger.completion import Completion
 from mesh.protocol.market import Market
@@ -14,8 +15,7 @@ from mesh.protocol.standing import TaskState
 from mesh.types import Instant, NodeId, TaskId
 
 
-@dataclass(slots=True)
-class Strays:
+class Strays(Struct):
     """Of one run."""
 
     left: dict[TaskId, NodeId] = field(default_factory=dict)

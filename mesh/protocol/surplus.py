@@ -18,8 +18,9 @@ The main job is everybody's stand-in: it takes over where the last agent dies, s
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+from msgspec import Struct, field
 
 from mesh.protocol.bulletin import Bulletin
 from mesh.protocol.clearing import COPIES_MAX
@@ -41,8 +42,7 @@ STAY_MS: Final = 5_000
 """How long an agent that is of no use otherwise stays for the copy of a task that will be overdue by then."""
 
 
-@dataclass(slots=True)
-class Surplus:
+class Surplus(Struct):
     """Who is of no more use, and who has been told."""
 
     complete: bool = False
@@ -174,8 +174,7 @@ def _may_be_copied(market: Market) -> list[_Running]:
     return found
 
 
-@dataclass(slots=True)
-class _Kind:
+class _Kind(Struct):
     """Tasks that the same agents can run."""
 
     agents: Mapping[NodeId, None]

@@ -6,14 +6,14 @@ counts down one number. The fewest chains there can be is exactly the width (Dil
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from mesh.graph import Task
 from mesh.types import TaskId
 
 
-@dataclass(slots=True)
-class Width:
+class Width(Struct):
     """Tasks that are left, in chains. A task that is bound to the main job is a link of its chain, but needs no agent."""
 
     left: dict[TaskId, None] = field(default_factory=dict)

@@ -9,9 +9,11 @@ one is still a result, since outputs are named by content and a second execution
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mesh.graph import Task
 from mesh.graph.graph import Graph
@@ -36,8 +38,7 @@ class Phase(Enum):
     RUNNING = auto()
 
 
-@dataclass(slots=True)
-class Job:
+class Job(Struct):
     """One award at work."""
 
     award: Award
@@ -55,8 +56,7 @@ class Job:
     """Awarded anew while its end was under way: it begins once more when that is over."""
 
 
-@dataclass(slots=True)
-class Worker:
+class Worker(Struct):
     """What this node has been given, and what of it runs. It holds at most `slots` slots' worth of running tasks."""
 
     me: NodeId

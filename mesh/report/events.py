@@ -5,7 +5,6 @@ will go or change its meaning within one major version.
 """
 
 import re
-from dataclasses import fields
 from typing import Any
 
 from mesh.protocol.news import GraphAdded, News
@@ -21,9 +20,9 @@ def event_name(kind: type[News]) -> str:
 def event_object(item: News, t_ms: int) -> dict[str, Any]:
     """One item of news as a JSON object."""
     result: dict[str, Any] = {"t_ms": t_ms, "event": event_name(type(item))}
-    for field in fields(item):
-        value = getattr(item, field.name)
-        result[field.name] = {"digest": value.digest, "size": value.size} if isinstance(value, Blob) else value
+    for name in item.__struct_fields__:
+        value = getattr(item, name)
+        result[name] = {"digest": value.digest, "size": value.size} if isinstance(value, Blob) else value
     if isinstance(item, GraphAdded):
         result["tasks"] = [{"id": task, "deps": list(deps)} for task, deps in item.tasks]
     return result

@@ -5,11 +5,11 @@ Where no viewer is known there are no marks, and a task's log simply follows its
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """The marks of one viewer; `style` is its name, "" for none."""
 
     style: str

@@ -6,9 +6,10 @@ only open while it is written or read. Where the disk is full the rest stays in 
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from mesh.types import TaskId
 
@@ -19,8 +20,7 @@ _READ_BYTES: Final = 256 * 1024
 assert TASK_MEMORY_MAX_BYTES <= MEMORY_MAX_BYTES
 
 
-@dataclass(slots=True)
-class _Log:
+class _Log(Struct):
     memory: bytearray = field(default_factory=bytearray)
     file: Path | None = None
     attempt_bytes: int = 0

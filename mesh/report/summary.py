@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from mesh.errors import Exit
 from mesh.protocol.estimate import family
@@ -34,8 +35,7 @@ ETA_REUSE_MS: Final = 1_000
 """An estimate is good for this long: it takes a walk over all that is left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far a run is. `done` counts every task that needs no more work, however it ended; `failed` those that make the run fail.
 
     `eta_ms` is an estimate, made of mean durations of tasks with the same name after the last ":"; None before there is any.
@@ -49,8 +49,7 @@ class Progress:
     eta_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(Struct, frozen=True):
     """One agent that is here, and what it runs: each task with the instant it was started."""
 
     name: str
@@ -58,8 +57,7 @@ class Lane:
     running: tuple[tuple[TaskId, int], ...]
 
 
-@dataclass(slots=True)
-class _Task:
+class _Task(Struct):
     deps: tuple[TaskId, ...] = ()
     ready_ms: int | None = None
     awarded_ms: int | None = None
@@ -80,8 +78,7 @@ class _Task:
         return end.duration_ms if end and end.cache == "none" and end.status in ("success", "failure") else 0
 
 
-@dataclass(slots=True)
-class _Agent:
+class _Agent(Struct):
     name: str
     slots: int
     joined_ms: int
@@ -91,8 +88,7 @@ class _Agent:
     running: dict[TaskId, int] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Mean:
+class _Mean(Struct):
     total_ms: int = 0
     number: int = 0
 

@@ -7,9 +7,10 @@ or not at all. First a life under faults; then the faults cease, and the run mus
 import hashlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.graph import Graph
 from mesh.identity.authority import Authority
@@ -30,8 +31,7 @@ LIFE_MAX_MS: Final = 20 * 60 * 1000
 STEPS_MAX: Final = 300_000
 
 
-@dataclass(frozen=True, slots=True)
-class Life:
+class Life(Struct, frozen=True):
     """What came of one seed."""
 
     seed: int

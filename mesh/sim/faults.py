@@ -1,11 +1,11 @@
 """What may go wrong in a simulated life, as one struct, drawn from the seed."""
 
 import random
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Faults:
+class Faults(Struct, frozen=True):
     """Probabilities are per mille. Times are simulated milliseconds."""
 
     latency_min_ms: int = 1

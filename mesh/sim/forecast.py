@@ -1,8 +1,9 @@
 """How long a run will take with one agent, with two, and so on: the real market, in simulated time, on what the history knows."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.sim.scenario import Scenario, SimAgent, SimTask
 from mesh.sim.schedule import Schedule, simulate
@@ -11,8 +12,7 @@ GAIN_MIN: Final = 0.05
 """What further agents must gain, as a share of the makespan, to be worth their machines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(Struct, frozen=True):
     """One number of agents."""
 
     agents: int

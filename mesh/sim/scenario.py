@@ -10,9 +10,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, cast
+
+from msgspec import Struct, field
 
 from mesh.errors import RemoteError, UsageError
 from mesh.graph import Graph, Task
@@ -26,8 +27,7 @@ TIME_MAX_MS: Final = 10**12
 """Thirty years: what is longer is a mistake in a unit."""
 
 
-@dataclass(frozen=True, slots=True)
-class SimTask:
+class SimTask(Struct, frozen=True):
     """One task: what it waits for, and how long it takes at speed 1."""
 
     id: TaskId
@@ -38,8 +38,7 @@ class SimTask:
     output_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SimAgent:
+class SimAgent(Struct, frozen=True):
     """One agent: a task takes its duration ÷ `speed` here."""
 
     name: str
@@ -48,8 +47,7 @@ class SimAgent:
     joins_ms: int = 0
 
 
-@dataclass(frozen=True)
-class Scenario:
+class Scenario(Struct, frozen=True, dict=True):
     """All of it. `estimates` are milliseconds by task and agent; where one is missing that agent knows nothing of the task."""
 
     tasks: tuple[SimTask, ...]

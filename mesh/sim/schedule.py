@@ -6,9 +6,10 @@ takes their size ÷ `BANDWIDTH_BYTES_PER_MS`.
 """
 
 import hashlib
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
+
+from msgspec import Struct, field
 
 from mesh.identity.authority import Authority
 from mesh.identity.keys import NodeKey
@@ -35,8 +36,7 @@ STEPS_MAX: Final = 100_000_000
 LOG: Final = blob_of(b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(Struct, frozen=True):
     """One task on one agent. `ended_ms` is None where it was killed or lost the race."""
 
     task: TaskId
@@ -45,8 +45,7 @@ class Execution:
     ended_ms: int | None
 
 
-@dataclass(slots=True)
-class Schedule:
+class Schedule(Struct):
     """What happened when: all news of the main job with its time, and every execution in the order of its start."""
 
     scenario: Scenario

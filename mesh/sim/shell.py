@@ -6,8 +6,9 @@ How long things take, and what goes wrong, is for a `World` to say: `cluster.py`
 import hashlib
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol, assert_never
+
+from msgspec import Struct, field
 
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
@@ -17,8 +18,7 @@ from mesh.types import Blob, Digest, Instant, NodeId, TaskId
 from mesh.wire.messages import Message
 
 
-@dataclass(slots=True)
-class Machine:
+class Machine(Struct):
     """One simulated computer with one node on it."""
 
     node: Node

@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from mesh.errors import RemoteError
 from mesh.store.files import storing, write_atomically
@@ -21,8 +23,7 @@ RUNS_MAX: Final = 50
 """Older ones are forgotten when a new one begins."""
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Struct):
     """One try of a task: `status` is running, success, failure or lost."""
 
     number: int
@@ -51,6 +52,10 @@ class KnownRun:
     def running(self) -> bool:
         """Whether it may be asked."""
         return bool(self.url) and _lives(self.pid)
+
+    def ended(self, attempts: Attempts) -> "KnownRun":
+        """What remains of it: nobody is there to be asked any more."""
+        return replace(self, url="", token="", attempts=attempts)
 
 
 class Runs:

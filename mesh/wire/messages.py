@@ -6,8 +6,9 @@ is understood; a field that is missing or of the wrong type is `malformed`, and 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
+
+from msgspec import Struct, field
 
 from mesh.errors import RemoteError
 from mesh.types import Blob, Digest, Epoch, NodeId, Seq, TaskId
@@ -26,8 +27,7 @@ RecordStatus = Literal["success", "failure", "skipped", "cancelled"]
 RunVerdict = Literal["success", "failure", "error", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(Struct, frozen=True):
     """The first message on every link, both ways: who I am and what this machine is."""
 
     run_id: str
@@ -80,8 +80,7 @@ class Hello:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """What is told about one node. The higher incarnation is the newer truth; of equal ones, `dead` and `left` beat `alive`."""
 
     node: NodeId
@@ -92,8 +91,7 @@ class Member:
     addresses: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Members:
+class Members(Struct, frozen=True):
     """Rumours of membership."""
 
     members: tuple[Member, ...]
@@ -135,8 +133,7 @@ class Members:
         return cls(tuple(members))
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(Struct, frozen=True):
     """I am here. The leader's beat renews its lease for `epoch`; an agent's carries the newest epoch it knows."""
 
     epoch: Epoch
@@ -149,8 +146,7 @@ class Beat:
         return cls(_epoch(read))
 
 
-@dataclass(frozen=True, slots=True)
-class Announce:
+class Announce(Struct, frozen=True):
     """The leader's task graphs, by digest; a later one repeats the earlier ones. `closed`: no more will come."""
 
     epoch: Epoch
@@ -167,8 +163,7 @@ class Announce:
         return cls(_epoch(read), graphs, read.flag("closed"))
 
 
-@dataclass(frozen=True, slots=True)
-class Bid:
+class Bid(Struct, frozen=True):
     """An agent's standing offer for every open task, sent once and amended by a later one with a higher `serial`.
 
     Expected completion of a task = when a slot is free + what has to be fetched + `estimates[task]`. `cannot` names tasks it must not
@@ -215,8 +210,7 @@ class Bid:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Award:
+class Award(Struct, frozen=True):
     """The leader gives a task to the agent it is sent to. Fenced by (epoch, seq): of an older epoch it is void."""
 
     epoch: Epoch
@@ -232,8 +226,7 @@ class Award:
         return cls(_epoch(read), Seq(read.number("seq")), _task(read), read.number("attempt", low=1))
 
 
-@dataclass(frozen=True, slots=True)
-class Withdraw:
+class Withdraw(Struct, frozen=True):
     """The leader takes an award back. One that has started runs on, unless `kill`. Answered by `Declined` where it had not started."""
 
     epoch: Epoch
@@ -249,8 +242,7 @@ class Withdraw:
         return cls(_epoch(read), _task(read), read.number("attempt", low=1), read.flag("kill"))
 
 
-@dataclass(frozen=True, slots=True)
-class Declined:
+class Declined(Struct, frozen=True):
     """The agent hands an award back. `never`: it must not be given this task again. `missing`: results whose outputs nobody can give it."""
 
     task: TaskId
@@ -275,8 +267,7 @@ class Declined:
         return cls(_task(read), read.number("attempt", low=1), read.text("reason"), read.flag("never"), missing)
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """The task's process is running, and has been for `ran_ms`."""
 
     task: TaskId
@@ -291,8 +282,7 @@ class Started:
         return cls(_task(read), read.number("attempt", low=1), read.number("ran_ms", default=0))
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """The next bytes of a running task's output, in base64. `offset` is where they belong, so that a gap is seen; the whole is a blob at the end."""
 
     task: TaskId
@@ -310,8 +300,7 @@ class Log:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """How an execution ended: the completion statement, signed by the agent that ran it (a DSSE envelope)."""
 
     envelope: str
@@ -324,8 +313,7 @@ class Result:
         return cls(read.text("envelope", max_chars=65_535))
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """A task that is done and in the ledger: what agents need to know of it to run what depends on it."""
 
     task: TaskId
@@ -335,8 +323,7 @@ class Record:
     holders: tuple[NodeId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
+class Records(Struct, frozen=True):
     """Records that the receiver may not have yet. A later one for a task replaces the earlier."""
 
     epoch: Epoch
@@ -372,8 +359,7 @@ class Records:
         return cls(_epoch(read), tuple(records))
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The leader will give this agent no work, for `reason`: it may as well go."""
 
     reason: str
@@ -386,8 +372,7 @@ class Refused:
         return cls(read.text("reason"))
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True):
     """There is no more work for this agent in this run: it may go. `reason` says what is left, for how many others."""
 
     reason: str
@@ -400,8 +385,7 @@ class Released:
         return cls(read.text("reason"))
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """The run is over. What still runs is to be ended; there is nothing left to do."""
 
     epoch: Epoch
@@ -418,8 +402,7 @@ class Ended:
         return cls(_epoch(read), cast("RunVerdict", verdict))
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Struct, frozen=True):
     """I go, on purpose: nobody need wait for me."""
 
     reason: str

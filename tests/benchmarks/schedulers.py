@@ -5,7 +5,8 @@ import itertools
 import math
 import random
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mesh.sim import Scenario, SimAgent, SimTask
 from mesh.types import TaskId

@@ -4,8 +4,9 @@ Both sides are whole trees in git's own hashes, so renames, reverts and merges n
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from mesh.adapters.native.config import FILE_NAME, Config, Definition, parse
 from mesh.adapters.native.expand import Expansion
@@ -15,8 +16,7 @@ from mesh.exec.globs import Globs
 from mesh.types import TaskId
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Struct, frozen=True):
     """From where `base` and `head` parted to `head`; without a `head`, to the working tree with all that is not committed."""
 
     base: str

@@ -7,10 +7,11 @@ workspace (which directories an `each` means, who depends on whom) is the busine
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, cast
+
+from msgspec import Struct, field
 
 from mesh.adapters.native import values
 from mesh.adapters.native.lines import Lines
@@ -27,8 +28,7 @@ _POSITION: Final = re.compile(r" ?\(at line (\d+), column \d+\)")
 _END: Final = " (at end of document)"
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(Struct, frozen=True):
     """One `[tasks.NAME]` with the defaults filled in. Two of them are equal where they mean the same work."""
 
     name: str
@@ -111,16 +111,14 @@ _FOREIGN_TABLES: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(Struct, frozen=True, order=True):
     """One thing that is wrong, and the line a person has to look at."""
 
     line: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """A whole file. `problems` are empty, or nothing may run."""
 
     tasks: Mapping[str, Definition]

@@ -6,12 +6,14 @@ What cannot work is found here, before anything runs: an unknown dependency, a c
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from posixpath import dirname, normpath, relpath
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mesh.adapters.native.config import FILE_NAME, Config, Definition, Problem
 from mesh.adapters.native.overlap import overlaps
@@ -25,8 +27,7 @@ _PLACEHOLDER: Final = re.compile(r"(?<!\$)\{(shard|shards|files)\}")  # `${files
 _SPECIAL: Final = re.compile(r"([\\*?\[\]{},!])")
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """One task of the workspace. `cwd` and the globs are relative to the workspace."""
 
     id: TaskId
@@ -42,8 +43,7 @@ class Unit:
     shards: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Expansion:
+class Expansion(Struct, frozen=True):
     """All tasks of a workspace, each behind what it depends on. `groups` is what a name may mean: a task, its shards, or it in every directory."""
 
     units: Mapping[TaskId, Unit]

@@ -8,8 +8,9 @@ import hashlib
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from mesh.adapters.native.hashing import Tree
 from mesh.types import TaskId
@@ -21,8 +22,7 @@ KEY_VERSION: Final = 1
 _IN_THE_KEY: Final = ("version", "command", "shell", "cwd", "env", "pass_env", "unset_env", "shard", "shards")
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(Struct, frozen=True):
     """The files a task reads, and one digest over their names and contents."""
 
     paths: tuple[str, ...]

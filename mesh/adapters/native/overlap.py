@@ -6,9 +6,10 @@ than it is worth (a `!` that takes away only a part of the other's), it is yes.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.exec.globs import Globs
 
@@ -19,8 +20,7 @@ _BEYOND: Final = "\N{REPLACEMENT CHARACTER}"
 _TREE: Final = "**"
 
 
-@dataclass(frozen=True, slots=True)
-class Overlap:
+class Overlap(Struct, frozen=True):
     """Two owners and the pattern of each that can mean a path of the other's."""
 
     first: str
@@ -29,8 +29,7 @@ class Overlap:
     second_pattern: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
+class _Output(Struct, frozen=True):
     owner: str
     pattern: str
     prefix: tuple[str, ...]

@@ -1,10 +1,11 @@
 """`dte run TASK…` on the native graph: names in, a graph of tasks out, each with its key and all that an agent needs to run it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from mesh.adapters.native.affected import Range, reached_by
 from mesh.adapters.native.config import DEFAULT_INPUTS, Config, Definition, load, refuse
@@ -19,8 +20,7 @@ from mesh.types import TaskId
 TOOL: Final = "native"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What will run. `manifest` is every input by path as git writes it, `mode sha`; `notices` are for a person."""
 
     graph: Graph

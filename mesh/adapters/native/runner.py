@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import trio
+from msgspec import Struct
 
 from mesh.adapters.base import LogSink, Outcome
 from mesh.errors import MeshError, StorageError, UsageError
@@ -29,8 +29,7 @@ _FAILED: Final = 1
 """The exit code of a task whose command succeeded, or never ran, and which failed all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Present:
+class _Present(Struct, frozen=True):
     """Outputs that are in the workspace: of which archive they are, and how they looked then."""
 
     digest: Digest

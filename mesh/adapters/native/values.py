@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn, cast
+
+from msgspec import Struct
 
 from mesh.errors import MeshError, UsageError
 from mesh.exec.globs import Globs
@@ -31,8 +32,7 @@ class WrongValueError(MeshError):
         self.inside = inside
 
 
-@dataclass(frozen=True, slots=True)
-class Shards:
+class Shards(Struct, frozen=True):
     """How a task is divided: into `count` parts, or with `files` into at most `count` parts of these files."""
 
     count: int

@@ -13,8 +13,10 @@ A task's payload is its own part of nx's graph, and that of the continuous tasks
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mesh.graph import Graph, Task, Where
 from mesh.types import TaskId
@@ -27,8 +29,7 @@ MARK_CHARS: Final = 8
 """What stands for one input of a hash and its value: enough to find those that differ."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """One nx process's plan. `tasks` is nx's own JSON by nx's own ids; edges are as this version of nx writes them."""
 
     nx: str

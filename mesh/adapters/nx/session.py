@@ -9,10 +9,11 @@ Where this side stops in between, the connection closes, and nx ends with an err
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal, Protocol
 
 import trio
+from msgspec import Struct
 
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
@@ -46,8 +47,7 @@ class Archives(Protocol):
     async def check(self, archive: Blob) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Loopback:
+class Loopback(Struct, frozen=True):
     """Where nx finds that cache, and the cache itself."""
 
     url: str
@@ -55,8 +55,7 @@ class Loopback:
     archives: Archives
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """How one task ended, for nx to show. `hash` is nx's own; `archive` is what nx has to restore from, None where nothing is to be restored:
     the task failed, has no outputs, ran in this very workspace, or its outputs have been put in place by other means.
     """

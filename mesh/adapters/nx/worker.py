@@ -9,11 +9,11 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import trio
+from msgspec import Struct, field
 
 from mesh.adapters.nx.environment import WORKER
 from mesh.adapters.nx.errors import WorkerError
@@ -34,8 +34,7 @@ def _nobody(_: str) -> None:
     """Nobody listens."""
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(Struct):
     said: Callable[[str], None]
     done: trio.Event = field(default_factory=trio.Event)
     reply: Mapping[str, Any] | None = None

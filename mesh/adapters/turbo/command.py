@@ -6,9 +6,10 @@ Only what names turbo itself is taken: `npx turbo run build`, `pnpm turbo build`
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.adapters.launchers import named
 
@@ -63,8 +64,7 @@ _OTHER_VERBS: Final = frozenset(
 _MACHINES: Final = {"x86_64": "64", "amd64": "64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-@dataclass(frozen=True, slots=True)
-class TurboCommand:
+class TurboCommand(Struct, frozen=True):
     """What is said to turbo: `options`, names of tasks among them, and `passed`, what stands behind `--` and is the tasks' own."""
 
     options: tuple[str, ...]

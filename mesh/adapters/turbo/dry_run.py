@@ -2,11 +2,11 @@
 
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import trio
+from msgspec import Struct
 
 from mesh.adapters.turbo.errors import TurboError
 from mesh.errors import RemoteError
@@ -20,8 +20,7 @@ _NOTHING: Final = "<NONEXISTENT>"
 _SAID_CHARS: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class DryTask:
+class DryTask(Struct, frozen=True):
     """One task as turbo sees it. `inputs` is file by file, relative to the package; `variables` are `NAME=hash of its value`."""
 
     id: str
@@ -72,8 +71,7 @@ class DryTask:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
+class DryRun(Struct, frozen=True):
     """The whole answer, in turbo's order."""
 
     version: str

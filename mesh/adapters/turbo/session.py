@@ -10,12 +10,12 @@ ended; until then nobody else's work may depend on knowing, so that a task which
 import time
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import psutil
 import trio
+from msgspec import Struct
 
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.turbo.plan import TurboPlan, turbo_id
@@ -88,8 +88,7 @@ class Artifacts(Protocol):
     async def adopt(self, turbo_hash: str, archive: Path, duration_ms: int) -> Blob: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Loopback:
+class Loopback(Struct, frozen=True):
     """Where turbo finds that cache, and the cache itself."""
 
     url: str

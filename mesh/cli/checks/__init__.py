@@ -1,13 +1,13 @@
 """What `dte doctor` looks at: each module answers one question of a person with `Check`s."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 Level = Literal["ok", "warn", "bad"]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One thing that was looked at: how it is, and what to do about it where something is to be done."""
 
     level: Level

@@ -7,10 +7,11 @@ and what stands between `@@ if name` and `@@ end` is only there where that block
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.cli.ci.workspace import ToolName, branch_of, command_of, install_of, manager_of, node_file_of
 from mesh.errors import UsageError
@@ -37,8 +38,7 @@ _AGENT: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
+class Provider(Struct, frozen=True):
     """A CI system. `secret` and `variable` say where a person sets them, `runner` is what its jobs run on where nobody says."""
 
     path: str

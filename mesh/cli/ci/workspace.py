@@ -2,9 +2,10 @@
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
+
+from msgspec import Struct
 
 from mesh.adapters.native.config import FILE_NAME, load
 from mesh.adapters.native.hashing import GitError, git
@@ -26,8 +27,7 @@ _COREPACK: Final = "npm install --global corepack@latest && corepack enable"
 _JSONC: Final = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/|,(?=\s*[}\]])', re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Manager:
+class Manager(Struct, frozen=True):
     """A package manager: how it installs exactly what its lock file says, and how it runs a package's program."""
 
     install: tuple[str, ...]

@@ -20,8 +20,9 @@ All steps are monotone: no longer sample makes a shorter estimate.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from mesh.protocol.estimate import family
 from mesh.types import TaskId
@@ -46,8 +47,7 @@ _WEIGHTS: Final = (
 """k by depth in the tree: 0.5, 0.44, 0.25, 1, 0.56."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """What a task will probably take. `samples` counts those of this task on this class of machine: with 0 it is what similar tasks took."""
 
     p50_ms: int
@@ -55,8 +55,7 @@ class Estimate:
     samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Value:
+class _Value(Struct, frozen=True):
     """Logarithms of milliseconds, from `count` samples or children."""
 
     p50: float

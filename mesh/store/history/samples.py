@@ -1,8 +1,9 @@
 """One measured duration, and the limits of what is kept: the same for what was measured here, imported, or found at nx's."""
 
 import time
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from mesh.types import TaskId, UnixMs
 
@@ -19,8 +20,7 @@ NAME_CHARS_MAX: Final = 1_024
 Status = Literal["success", "failure"]
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """One execution: never a result from a cache, nor one that was ended from outside."""
 
     workspace: str

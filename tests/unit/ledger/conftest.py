@@ -1,8 +1,7 @@
 """A run that tells its story into a ledger, so that a test can say what is wrong with one word of it."""
 
-import dataclasses
-
 import pytest
+from msgspec.structs import replace
 
 from mesh.identity import Authority, NodeKey
 from mesh.ledger import Completion, EpochLeaf, Genesis, GraphLeaf, Joined, Ledger, VerdictLeaf, checkpoint, verify
@@ -31,7 +30,7 @@ class Story:
         return (authority or self.authority).issue(self.keys[name], name).chain_der
 
     def tell(self, leaf, by=None, **changes):
-        return self.ledger.append(dataclasses.replace(leaf, **changes).seal(self.keys[by or self.leader]))
+        return self.ledger.append(replace(leaf, **changes).seal(self.keys[by or self.leader]))
 
     def genesis(self, **changes):
         key = self.keys["main"]
@@ -61,7 +60,7 @@ class Story:
             started_ms=UnixMs(1_700_000_000_123),
             ended_ms=UnixMs(1_700_000_001_456),
         )
-        return dataclasses.replace(leaf, **changes)
+        return replace(leaf, **changes)
 
     def done(self, task, by="a1", **changes):
         return self.tell(self.completion(task, by, **changes), by)

@@ -1,12 +1,12 @@
 """Leaves say what they were told to say, in words that in-toto and SLSA know, and always fit."""
 
 import base64
-import dataclasses
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mesh.errors import RemoteError
 from mesh.identity import ENVELOPE_BYTES_MAX, NodeKey, seal
@@ -84,7 +84,7 @@ def completion(new_story):
 
 
 def test_a_completion_is_slsa_provenance_of_one_subject(completion):
-    envelope = dataclasses.replace(completion, deps=(TaskId("p0:build"),)).seal(KEY)
+    envelope = replace(completion, deps=(TaskId("p0:build"),)).seal(KEY)
     statement = payload(envelope)
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
@@ -102,15 +102,15 @@ def test_a_completion_is_slsa_provenance_of_one_subject(completion):
 
 
 def test_the_subject_is_the_log_where_there_are_no_outputs_and_nothing_where_nothing_was(completion):
-    no_outputs = dataclasses.replace(completion, outputs=None)
+    no_outputs = replace(completion, outputs=None)
     (subject,) = payload(no_outputs.seal(KEY))["subject"]
     assert f"sha256:{subject['digest']['sha256']}" == completion.log.digest
-    (subject,) = payload(dataclasses.replace(no_outputs, log=None).seal(KEY))["subject"]
+    (subject,) = payload(replace(no_outputs, log=None).seal(KEY))["subject"]
     assert f"sha256:{subject['digest']['sha256']}" == digest_of(b"")
 
 
 def test_the_largest_completion_fits_an_entry(completion):
-    worst = dataclasses.replace(
+    worst = replace(
         completion,
         run_id="x" * 200,
         task=TaskId("\x01" * 1_024),
@@ -130,7 +130,7 @@ def test_the_largest_completion_fits_an_entry(completion):
 
 def test_dependencies_beyond_the_limit_are_named_by_their_digest(completion):
     deps = tuple(TaskId(f"p{number}:build") for number in range(5_000))
-    read = open_leaf(dataclasses.replace(completion, deps=deps).seal(KEY)).leaf
+    read = open_leaf(replace(completion, deps=deps).seal(KEY)).leaf
     assert read.deps == ()
     assert read.deps_digest == digest_of(canonical.encode(list(deps)))
     assert open_leaf(read.seal(KEY)).leaf == read
@@ -138,19 +138,19 @@ def test_dependencies_beyond_the_limit_are_named_by_their_digest(completion):
 
 def test_a_key_or_a_task_name_beyond_all_bounds_is_refused_with_its_length(completion):
     with pytest.raises(RemoteError, match=r"too-large: task p1:build: an id of 8 and a key of 1025 characters"):
-        dataclasses.replace(completion, key="x" * 1_025).seal(KEY)
+        replace(completion, key="x" * 1_025).seal(KEY)
     with pytest.raises(RemoteError, match="too-large"):
-        dataclasses.replace(completion, task=TaskId("x" * 1_025)).seal(KEY)
+        replace(completion, task=TaskId("x" * 1_025)).seal(KEY)
 
 
 def test_a_long_problem_is_cut_and_one_that_is_no_text_is_made_text(completion):
-    long = open_leaf(dataclasses.replace(completion, problem="x" * 5_000).seal(KEY)).leaf
+    long = open_leaf(replace(completion, problem="x" * 5_000).seal(KEY)).leaf
     assert (len(long.problem), long.problem[-1]) == (1_024, "…")
-    assert open_leaf(dataclasses.replace(completion, problem="a\udc80b").seal(KEY)).leaf.problem == "a?b"
+    assert open_leaf(replace(completion, problem="a\udc80b").seal(KEY)).leaf.problem == "a?b"
 
 
 def test_a_clock_beyond_all_bounds_loses_no_result(completion):
-    odd = dataclasses.replace(completion, started_ms=UnixMs(-5), ended_ms=UnixMs(2**62))
+    odd = replace(completion, started_ms=UnixMs(-5), ended_ms=UnixMs(2**62))
     read = open_leaf(odd.seal(KEY)).leaf
     assert (read.started_ms, read.ended_ms) == (0, 253_402_300_799_999)
 

@@ -1,10 +1,10 @@
 """Rules of the event stream."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 import orjson
+from msgspec.structs import fields
 
 from mesh.protocol.news import News
 from mesh.report import event_line, event_name
