@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mesh.cli.checks import Check
 from mesh.cli.options import ENV, RENDEZVOUS, RUN_ID, SECRET_FILE
 
 if TYPE_CHECKING:
+    from mesh.cli.checks import Check
     from mesh.identity.authority import Authority
 
 Many = list[str]
@@ -67,7 +67,7 @@ def _machine(run_id: str, env: str, secret_file: str) -> "tuple[list[Check], Aut
     return [*programs, machine.data_directory(), machine.addresses(), run], authority
 
 
-def _hashes(saved: str, compared: str, tasks: Many) -> list[Check]:
+def _hashes(saved: str, compared: str, tasks: Many) -> "list[Check]":
     import os
     from pathlib import Path
 
@@ -81,10 +81,11 @@ def _hashes(saved: str, compared: str, tasks: Many) -> list[Check]:
     return [*hashes.compare(Path(compared), Path.cwd(), os.environ)]
 
 
-def _workspace(tasks: Many) -> list[Check]:
+def _workspace(tasks: Many) -> "list[Check]":
     import os
     from pathlib import Path
 
+    from mesh.cli.checks import Check
     from mesh.cli.checks.native import tasks_of_dte_toml
     from mesh.cli.checks.nx import tasks_of_nx
     from mesh.cli.checks.turbo import tasks_of_turbo
