@@ -34,6 +34,14 @@ def main_environment(base: Mapping[str, str], url: str, token: str) -> dict[str,
     return {**kept, **_QUIET, **_cache(base, url, token), "TURBO_TEAM": base.get("TURBO_TEAM") or "dte"}
 
 
+def hashed_of_ours(base: Mapping[str, str], lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Variables that a run has otherwise than a plan, since dte sets them, and that one of these lists of patterns has turbo hash."""
+    planning, running = planning_environment(base), main_environment(base, "its url", "its token")
+    ours = [name for name in {**planning, **running} if planning.get(name) != running.get(name)]
+    asked = [tuple(patterns) for patterns in lists]
+    return tuple(name for name in ours if any(_is_meant(name, patterns) for patterns in asked))
+
+
 def shipped(environ: Mapping[str, str], patterns: Iterable[str]) -> dict[str, Any]:
     """What agents must have from the main job's `environ`: the values of what turbo hashes, and which names those are (`*` is any)."""
     names = tuple(dict.fromkeys((*patterns, *_SHIPPED)))

@@ -159,6 +159,9 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
     dry = await dry_run(turbo, workspace, environment.planning_environment(environ), asking)
     if _major(dry.version) < TURBO_VERSION_MIN:
         return _declined(f"turbo {dry.version} is too old for dte, which needs turbo {TURBO_VERSION_MIN}; {HERE}")
+    if hashed := environment.hashed_of_ours(environ, [dry.names, *{task.names for task in dry.tasks.values()}]):
+        some = ", ".join(hashed[:3])
+        return _declined(f"its `env` or `globalEnv` has turbo hash {some}, which dte has to set for a run; {HERE}")
     kept, notices = await _kept(dry, workspace)
     spared = _spared(command, dry)
     if spared and signed:

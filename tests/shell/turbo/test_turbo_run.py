@@ -276,6 +276,22 @@ def test_a_turbo_that_hashes_something_else_than_when_it_was_asked_is_named(tmp_
     assert distributed(main, tmp_path, "build", agents=0).notices == ()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"globalEnv": ["*"]},
+        {"globalEnv": ["TURBO_TOKEN"]},
+        {"tasks": {"build": {"env": ["*", "!TURBO_CACHE"]}}},
+    ],
+)
+def test_where_turbo_hashes_what_dte_sets_it_is_left_alone(tmp_path: Path, settings: dict[str, object]):
+    main = make_workspace(tmp_path / "main", packages=1, scripts=("build",), **settings)
+    ran = distributed(main, tmp_path, "build", agents=0)
+    assert "has turbo hash TURBO_" in ran.plan.objection
+    assert ran.exit_code == 0
+    assert "1 successful, 1 total" in ran.stdout
+
+
 @pytest.mark.parametrize("theirs", ["", "the same", "another"])
 def test_signed_results_are_only_taken_from_who_signs_with_the_same_key(tmp_path: Path, theirs: str):
     main = make_workspace(tmp_path / "main", packages=1, scripts=("build",), remoteCache={"signature": True})

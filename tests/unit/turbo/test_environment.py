@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from mesh.adapters.turbo.environment import (
     agent_environment,
+    hashed_of_ours,
     main_environment,
     planning_environment,
     shipped,
@@ -91,3 +94,18 @@ def test_a_task_on_an_agent_reads_and_writes_only_our_cache(tmp_path: Path):
     assert "TURBO_CACHE" not in environment
     assert "TURBO_TEAM" not in environment
     assert environment["pnpm_config_verify_deps_before_run"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        (("TURBO_TOKEN", "MODE"), ("TURBO_TOKEN",)),
+        (("*", "!TURBO_*"), ("NO_PROXY", "no_proxy")),
+        (("*", "!TURBO_*", "!NO_PROXY", "!no_proxy"), ()),
+        (("NODE_*", "CI", "HOME"), ()),
+    ],
+)
+def test_variables_that_dte_sets_for_a_run_alone_and_turbo_hashes_are_named(
+    patterns: tuple[str, ...], found: tuple[str, ...]
+):
+    assert sorted(hashed_of_ours(BASE, [("MODE",), patterns])) == sorted(found)
