@@ -208,8 +208,9 @@ class Leader(Struct):
                 continue
             needs = ", ".join(state.task.runs_on) or f"where = {state.task.where}"
             effects += self._decide(state, "failure", f"no agent that can run it has come ({needs})", now)
-        effects += self.surplus.release(self.market, self.bulletin, self.undelivered, len(self.graphs), now)
-        return [*effects, *self._end_if_done(now)]
+        gone = self.surplus.release(self.market, self.bulletin, self.undelivered, len(self.graphs), now)
+        # What waited for one of them may now be the main job's.
+        return [*effects, *gone, *(self.clear(now) if gone else self._end_if_done(now))]
 
     def _hold_back(self, brake: Brake, now: Instant) -> list[Effect]:
         """Enough has failed: what has not started is not started any more, and what runs is ended where that is wanted."""
@@ -364,7 +365,7 @@ class Leader(Struct):
         effects = self.started(node, began, now) if completion.cache == "none" else []
         if completion.status == "failure":
             held = self.brakes.hold(state.task.id)
-            if not held and (self.strays.claim(state, node, self.market, now) or self._tries_again(state)):
+            if not held and (self.strays.claim(state, node, self.market, now) or state.may_fail_again):
                 self.recorder.append(envelope, now)
                 return [*effects, *self._failed_once(state, completion, node, now), *self.clear(now)]
             if not held and self.doubts.may_doubt(completion, state, node, self.market, now):
@@ -384,9 +385,6 @@ class Leader(Struct):
             effects += self._passed(state, completion, node, now)
         self._mind_doubts()
         return [*effects, *self.clear(now)]
-
-    def _tries_again(self, state: TaskState) -> bool:
-        return len(state.failed) < state.task.retries
 
     def _failed_once(self, state: TaskState, failed: Completion, node: NodeId, now: Instant) -> list[Effect]:
         """It failed and may be tried again, elsewhere where that is possible. An award that is under way already is that other try."""

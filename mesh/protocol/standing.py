@@ -103,6 +103,11 @@ class TaskState(Struct):
         return self.attempts >= ATTEMPTS_MAX
 
     @property
+    def may_fail_again(self) -> bool:
+        """Whether it has retries left."""
+        return len(self.failed) < self.task.retries
+
+    @property
     def may_be_copied(self) -> bool:
         """Whether two may run it at one time: neither where that could do harm nor where it takes a whole agent."""
         return self.task.cache and not self.task.mutex and not self.task.whole_agent

@@ -233,7 +233,7 @@ class _Able:
         market = self.market
         kind.tasks += 1
         alone = not market.able(state, market.agents[market.main])
-        if (alone and state.task.where != "main") or len(state.failed) < state.task.retries:
+        if (alone and state.task.where != "main") or state.may_fail_again:
             kind.at_least = 2
         if state.in_doubt:
             self.concerned |= {node: None for node, _ in state.failed}

@@ -68,6 +68,13 @@ def test_an_agent_that_is_there_for_some_targets_takes_no_others(site_of: MakeSi
     assert "agent builds does not take lint (and 1 more): it is there for b* only" in main.text
 
 
+def test_when_the_only_agent_takes_nothing_the_main_job_does_not_wait_for_another(site_of: MakeSite) -> None:
+    site = site_of(toml(lint='command = "true"'))
+    main = site.main("lint", "--agent-wait", "600s")
+    assert (site.agent("nothing", "--targets", "e2e").ended(), main.ended()) == (0, 0)
+    assert main.tasks["lint"]["where"] == "main"
+
+
 def test_each_task_goes_where_what_it_asks_for_is(site_of: MakeSite) -> None:
     anywhere = 'command = "true"\ncache = false'
     site = site_of(

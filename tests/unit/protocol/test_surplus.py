@@ -283,6 +283,17 @@ def test_an_agent_that_takes_none_of_the_tasks_goes_and_leaves_the_others_alone(
     assert run.sent("other", msg.Released) == [msg.Released("it takes none of the tasks of this run")]
 
 
+def test_when_the_only_agent_goes_that_takes_nothing_the_main_job_begins_at_once():
+    run = Main("x", wait_ms=60_000)
+    run.agent("other", cannot={"x": "its variables are others"})
+    while not gone(run):
+        run.wait(100)
+    # Not when something else happens: a main job that is alone hears of nothing.
+    assert run.awards == [("main", "x", 1)]
+    run.run_here("x")
+    assert run.end.verdict == "success"
+
+
 def test_for_the_copy_of_what_will_soon_be_overdue_one_stays_a_few_seconds_and_no_longer():
     run = main_with("a1", "a2", tasks=(task("x"), task("long", "x")))
     worker = run.awards[0][0]
