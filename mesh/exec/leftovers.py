@@ -23,6 +23,10 @@ LOOK_SHARE_MAX: Final = 0.1
 LOOK_MS: Final = 20_000
 NAMED_MAX: Final = 3
 
+_STATUS: Final = (
+    *("status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--ignored=matching"),
+    *("--", "."),
+)
 _UNTRACKED: Final = ("??", "!!")
 _OWN_PLACES: Final = frozenset((".git", ".nx", ".turbo", "node_modules"))
 """Caches of tools: whatever is in there, no task depends on it. Of node_modules that holds for names with a dot only."""
@@ -54,6 +58,8 @@ class Leftovers:
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
         self._seen: set[tuple[str, bool]] | None = None
+        self._prefix: str | None = None
+        """Where the workspace is in its repository, "" or with a "/" at its end: from there git names files."""
         self._installed: dict[str, set[str]] = {}
         self._took_ms = 0.0
         self._looking = trio.Lock()
@@ -116,30 +122,29 @@ class Leftovers:
     async def _look(self) -> list[tuple[str, bool]] | None:
         """All that git does not find as it is committed: path, and whether it is tracked. None where git cannot tell."""
         began = time.monotonic()
-        environ = without_ours(os.environ)
-        command = (
-            "git",
-            "status",
-            "--porcelain",
-            "-z",
-            "--no-renames",
-            "--untracked-files=normal",
-            "--ignored=matching",
-        )
+        if self._prefix is None:
+            where = await self._git("rev-parse", "--show-prefix")
+            self._prefix = None if where is None else os.fsdecode(where).removesuffix("\n")
+        said = await self._git(*_STATUS)
+        self._took_ms = (time.monotonic() - began) * 1_000
+        return None if said is None or self._prefix is None else _entries(said, self._prefix)
+
+    async def _git(self, *arguments: str) -> bytes | None:
+        """What git says about this workspace; None where it cannot."""
+        environ = without_ours(os.environ) | {"GIT_OPTIONAL_LOCKS": "0"}
         with trio.move_on_after(LOOK_MS / 1_000):
             try:
                 done = await trio.run_process(
-                    command,
+                    ("git", *arguments),
                     cwd=self._workspace,
-                    env=environ | {"GIT_OPTIONAL_LOCKS": "0"},
+                    env=environ,
                     capture_stdout=True,
                     capture_stderr=True,
                     check=False,
                 )
             except OSError:
                 return None
-            self._took_ms = (time.monotonic() - began) * 1_000
-            return _entries(done.stdout) if done.returncode == 0 else None
+            return done.stdout if done.returncode == 0 else None
         return None
 
 
@@ -160,9 +165,9 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _entries(said: bytes) -> list[tuple[str, bool]]:
+def _entries(said: bytes, prefix: str) -> list[tuple[str, bool]]:
     entries = (os.fsdecode(entry) for entry in said.split(b"\0") if entry)
-    told = [(entry[3:], entry[:2] not in _UNTRACKED) for entry in entries]
+    told = [(entry[3:].removeprefix(prefix), entry[:2] not in _UNTRACKED) for entry in entries]
     return [each for each in told if _OWN_PLACES.isdisjoint(PurePosixPath(each[0]).parts)]
 
 

@@ -51,6 +51,13 @@ def test_ignored_and_untracked_files_that_nobody_declares_are_told_once(checkout
     assert second.remark() == ""
 
 
+def test_in_a_folder_of_a_repository_paths_are_from_there_and_nobody_looks_elsewhere(tmp_path: Path) -> None:
+    repository, inside = tmp_path / "checkout", "front end/app/"
+    make_repository(repository, {f"{inside}a/source": "1\n", "back/source": "1\n", ".gitignore": "dist\ntmp\n"})
+    files = {"a/dist/x": "1", "a/tmp/x": "1", "a/source": "2\n", "../../back/source": "2\n", "../../new": "1"}
+    assert left_by(repository / inside, files) == [Left(untracked=("a/tmp/",), changed=("a/source",))]
+
+
 def test_a_changed_tracked_file_is_told_even_where_it_is_declared(checkout: Path) -> None:
     (told,) = left_by(checkout, {"b/source": "2\n"}, declared=lambda _: True)
     assert told == Left(changed=("b/source",))
