@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from mesh.cli.app import app
+from mesh.cli.app import app_for
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("conformance/*.md")])
@@ -60,7 +60,7 @@ def source() -> str:
 
 @cache
 def verbs() -> Mapping[str, Any]:
-    return get_command(app).commands
+    return get_command(app_for()).commands
 
 
 def options(verb: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from mesh.cli.app import app
+from mesh.cli.app import app_for
 
 ROOT = Path(__file__).parents[1]
 CORE = ("types.py", "errors.py", "wire", "identity", "graph", "ledger", "protocol")
@@ -187,4 +187,4 @@ def test_no_test_replaces_a_real_part_by_a_mock() -> None:
 
 def commands() -> Mapping[str, Any]:
     """The verbs of `dte`, with their options, as the command line itself sees them."""
-    return get_command(app).commands
+    return get_command(app_for()).commands

@@ -20,7 +20,7 @@ def main() -> int:
     atexit.register(gc.freeze)
     # Its fancier help costs 100 ms to load; a person's own choice counts.
     os.environ.setdefault("TYPER_USE_RICH", "0")
-    from mesh.cli.app import app
+    from mesh.cli.app import app_for
     from mesh.errors import MeshError
 
     arguments, command = sys.argv[1:], None
@@ -28,7 +28,7 @@ def main() -> int:
         at = arguments.index("--")
         arguments, command = arguments[:at], tuple(arguments[at + 1 :])
     try:
-        code = app(arguments, obj=command, standalone_mode=False, prog_name="dte")
+        code = app_for(*arguments[:1])(arguments, obj=command, standalone_mode=False, prog_name="dte")
     except KeyboardInterrupt:
         return 130
     except MeshError as error:

@@ -1,31 +1,48 @@
 """The command line as a whole."""
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 import typer
 
 from mesh.cli import cert, demo, doctor, history, init, join, logs, plan, run, sim, status, verify
 
-app = typer.Typer(
-    name="dte",
-    help="Distributed task execution for self-hosted CI: no server, no cloud.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command("run")(run.run)
-app.command("join")(join.join)
-app.command("plan")(plan.plan)
-app.command("demo")(demo.demo)
-app.command("init")(init.init)
-app.command("doctor")(doctor.doctor)
-app.command("status")(status.status)
-app.command("logs")(logs.logs)
-app.command("verify")(verify.verify)
-app.command("cert")(cert.cert)
-app.add_typer(history.app, name="history")
-app.command("sim")(sim.sim)
+VERBS: Final[Mapping[str, Callable[..., object] | typer.Typer]] = {
+    "run": run.run,
+    "join": join.join,
+    "plan": plan.plan,
+    "demo": demo.demo,
+    "init": init.init,
+    "doctor": doctor.doctor,
+    "status": status.status,
+    "logs": logs.logs,
+    "verify": verify.verify,
+    "cert": cert.cert,
+    "history": history.app,
+    "sim": sim.sim,
+}
 
 
-@app.callback(invoke_without_command=True)
+def app_for(word: str = "") -> typer.Typer:
+    """What understands a command line that begins with `word`: typer reads the options of each verb that it is given, so it is given no other than that one."""
+    app = typer.Typer(
+        name="dte",
+        help="Distributed task execution for self-hosted CI: no server, no cloud.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        callback=_version,
+        invoke_without_command=True,
+    )
+    for verb in [word] if word in VERBS else VERBS:
+        known = VERBS[verb]
+        if isinstance(known, typer.Typer):
+            app.add_typer(known, name=verb)
+        else:
+            app.command(verb)(known)
+    return app
+
+
 def _version(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),

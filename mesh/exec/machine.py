@@ -13,8 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 ROOT: Final = Path("/")
 _MOUNT: Final = "sys/fs/cgroup"
 
@@ -36,7 +34,9 @@ def memory_bytes(root: Path = ROOT) -> int:
     """How much memory this process and what it starts may use."""
     files = (*_limits(root, "memory", "memory.max"), *_limits(root, "memory", "memory.limit_in_bytes"))
     # "max" of version 2 is none, and neither is the huge number of version 1.
-    return min([psutil.virtual_memory().total, *(int(text) for text in files if text.isdigit())])
+    return min(
+        [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *(int(text) for text in files if text.isdigit())]
+    )
 
 
 def _share(text: str) -> float | None:

@@ -6,9 +6,10 @@ Whatever the command asks before the mesh is there waits, at sockets that exist 
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,6 +33,8 @@ class HeadStart:
     """What it was started with."""
     process: "subprocess.Popen[bytes] | OSError"
     """It, or why there is none."""
+    at_s: float = field(default_factory=time.monotonic)
+    """When that was, on the clock that never goes back."""
 
 
 @contextmanager

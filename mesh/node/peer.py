@@ -6,6 +6,7 @@ meet ──▶ live until the core ends (or a person stops it) ──▶ end wha
 import hashlib
 import secrets
 import signal
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -229,7 +230,8 @@ class Peer:
 
     async def _run(self, body: Callable[["Peer"], Awaitable[None]]) -> None:
         nursery = self.nursery
-        self._began = trio.current_time()
+        ahead_s = time.monotonic() - self.started.at_s if self.started else 0
+        self._began = trio.current_time() - ahead_s
         handler = blob_handler(self.store.find, self._status)
         async with trio.open_nursery() as port:
             port.start_soon(self.listener.serve, self.links.accepted, handler, self._stranger)
@@ -255,10 +257,18 @@ class Peer:
 
     async def _linger(self) -> None:
         """Agents that start together with a very short run would find nobody, and wait for a main job that has been and gone."""
+        if self._leaves_word():
+            return
         if self.settings.role == "main" and self.settings.secret is not None and self._outcome_is_calm():
             self.shell.lingering = True
             await self.links.flush()
             await trio.sleep_until(self._began + OPEN_MIN_MS / 1000)
+
+    def _leaves_word(self) -> bool:
+        """Whether those who come too late can read that this run is over. `local` is the name of every run that nobody has named: the next one must
+        not be taken for this.
+        """
+        return self.settings.rendezvous is not None and self.settings.run_id.partition("/")[0] != "local"
 
     def _outcome_is_calm(self) -> bool:
         return self._outcome is not None and not self._outcome.signal and self._outcome.problem is None
@@ -509,9 +519,7 @@ class Peer:
             # Where it cannot be written to, that has been said already.
             with trio.CancelScope(shield=True), trio.move_on_after(1), suppress(UsageError):
                 await rendezvous.withdraw()
-                # `local` is the name of every run that nobody has named: the next one must not be taken for this.
-                named = self.settings.run_id.partition("/")[0] != "local"
-                if self.settings.role == "main" and self._outcome is not None and named:
+                if self.settings.role == "main" and self._outcome is not None and self._leaves_word():
                     await rendezvous.conclude(self._outcome.end.verdict or "cancelled")
 
     async def _status(self, request: Request) -> Response:

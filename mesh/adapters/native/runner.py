@@ -56,6 +56,7 @@ class NativeRunner:
         self._environ = environ
         self._surroundings = Surroundings.of(environ, hidden=hidden)
         self._present: dict[TaskId, _Present] = {}
+        self._ran = False
 
     async def restore(self, task: Task, outputs: Blob) -> None:
         """Bring in what `task` left behind; nothing happens where that is there already and untouched."""
@@ -76,11 +77,13 @@ class NativeRunner:
             return Outcome("failure", _FAILED, started_ms, now_ms(), problem=str(error))
 
     async def aclose(self) -> None:
-        """End what tasks left running in sessions of their own."""
-        await end_everything(self._cookie)
+        """End what tasks left running in sessions of their own. To look for it takes a while, and who ran nothing left nothing."""
+        if self._ran:
+            await end_everything(self._cookie)
 
     async def _run(self, task: Task, log: LogSink) -> Outcome:
         spec = self._spec(task)
+        self._ran = True
         if task.outputs:
             await trio.to_thread.run_sync(self._clear, task, spec.cwd)
         exited = await run(spec, log)

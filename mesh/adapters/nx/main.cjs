@@ -325,7 +325,9 @@ function closure({ dependencies }, ids, found = new Set()) {
 }
 
 function makePlan(nx, cache, options, context, { local, settled }) {
-  const graph = context.taskGraph;
+  const everythingIsHere = isDone(context, settled);
+  // Nobody asks for more of a run with nothing left to do: it should cost no more than nx alone.
+  const graph = everythingIsHere && !named ? { tasks: {}, dependencies: {} } : context.taskGraph;
   const all = Object.values(graph.tasks);
   return {
     nx: nx.version,
@@ -333,15 +335,16 @@ function makePlan(nx, cache, options, context, { local, settled }) {
     runs_single_tasks: runsSingleTasks(nx),
     command: process.argv.slice(2),
     initiating: (context.initiatingTasks ?? []).map((task) => task.id),
-    parallel: threads(options, graph).discrete,
+    parallel: threads(options, context.taskGraph).discrete,
     bail: Boolean(context.nxArgs?.nxBail),
     skip_cache: Boolean(options.skipNxCache),
     skip_remote_cache: Boolean(options.skipRemoteCache),
     other_remote_cache: otherRemoteCache(),
     legacy_cache: isLegacy(nx, cache),
     node_path: nodePath(nx.load('utils/workspace-root').workspaceRoot),
-    local: [...local],
-    settled: [...settled],
+    everything_is_here: everythingIsHere,
+    local: all.filter((task) => local.has(task.id)).map((task) => task.id),
+    settled: all.filter((task) => settled.has(task.id)).map((task) => task.id),
     tasks: Object.fromEntries(all.map((task) => [task.id, { ...essence(task), hash: task.hash ?? '' }])),
     // Of what is here no agent compares them, and to make them takes a while.
     inputs: Object.fromEntries(all.filter((task) => named || !local.has(task.id)).map((task) => [task.id, marks(task)])),
@@ -350,6 +353,12 @@ function makePlan(nx, cache, options, context, { local, settled }) {
     dependencies: graph.dependencies,
     continuous_dependencies: graph.continuousDependencies ?? {},
   };
+}
+
+/** Whether nx has nothing to do but to show what its cache has. */
+function isDone({ taskGraph, initiatingTasks = [] }, settled) {
+  const all = Object.values(taskGraph.tasks);
+  return all.length > 0 && !initiatingTasks.some((task) => task.continuous) && all.every((task) => task.continuous || settled.has(task.id));
 }
 
 /** Those whose results this machine's cache has. Not initialised yet, the cache answers for nobody else. */

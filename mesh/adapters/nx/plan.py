@@ -179,12 +179,12 @@ def _where(raw: Mapping[str, Any]) -> Where:
 
 
 def _objection(plan: Plan, read: Reader) -> str:
+    if read.flag("everything_is_here"):
+        return "every result is in this machine's nx cache already"
     if not plan.tasks:
         return "there is nothing to run"
     if asked := [each for each in plan.initiating if plan.tasks[each]["continuous"]]:
         return f"{asked[0]} runs until it is stopped, which dte does not distribute; nx runs all tasks here"
-    if all(raw["continuous"] or nx_id in plan.settled for nx_id, raw in plan.tasks.items()):
-        return "every result is in this machine's nx cache already"
     if not read.flag("runs_single_tasks"):
         return f"nx {plan.nx} cannot run single tasks for dte, which needs nx {NX_VERSION_MIN} or later; nx runs all tasks here"
     if read.flag("skip_cache") or read.flag("skip_remote_cache"):

@@ -39,6 +39,7 @@ def message(tasks: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         "other_remote_cache": "",
         "legacy_cache": False,
         "node_path": [],
+        "everything_is_here": False,
         "local": [],
         "settled": [],
         "tasks": {task["id"]: task for task in tasks},
@@ -141,11 +142,14 @@ def test_tasks_of_a_second_command_have_names_of_their_own():
         ({"skip_remote_cache": True}, "not to use its cache"),
         ({"other_remote_cache": "@nx/s3-cache"}, "@nx/s3-cache"),
         ({"legacy_cache": True}, "useLegacyCache"),
-        ({"local": ["p1:build"], "settled": ["p1:build"]}, "already"),
     ],
 )
 def test_what_dte_cannot_do_is_said_beforehand(more: dict[str, Any], reason: str):
     assert reason in plan(raw("p1:build"), **more).objection
+
+
+def test_where_everything_is_in_nx_cache_the_plan_needs_no_tasks_to_be_left_to_nx():
+    assert "already" in Plan.from_json(message([], everything_is_here=True, initiating=["p1:build"])).objection
 
 
 def test_a_command_that_never_ends_is_left_to_nx():
