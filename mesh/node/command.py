@@ -8,11 +8,13 @@ neither    it runs as if dte were not there, and a notice says so
 import os
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import trio
 
 from mesh.adapters.nx.command import runs_once
+from mesh.adapters.nx.errors import WorkerError
 from mesh.adapters.nx.session import MainRunner, NxSession, serve
 from mesh.adapters.turbo import environment as turbo_environment
 from mesh.adapters.turbo.call import TurboCall, serve_calls
@@ -21,6 +23,7 @@ from mesh.adapters.turbo.launch import as_by_the_user
 from mesh.adapters.turbo.plan import plan
 from mesh.adapters.turbo.session import MainTurboRunner, TurboSession
 from mesh.cache.nx_chain import NxChain
+from mesh.errors import RemoteError
 from mesh.exec.ending import end_everything
 from mesh.exec.environment import without_ours
 from mesh.graph import Graph
@@ -28,7 +31,8 @@ from mesh.node.headstart import HeadStart, start
 from mesh.node.outlets import NxOutlet, TurboOutlet
 from mesh.node.peer import Peer
 from mesh.protocol import events as ev
-from mesh.protocol.news import Notice
+from mesh.protocol.news import Notice, TaskEnded, TaskStatus
+from mesh.types import TaskId
 
 GRACE_MS: Final = 5_000
 SETTLE_MS: Final = 5_000
@@ -90,11 +94,20 @@ class Command:
             outlet = NxOutlet(session, peer.tools, peer.store, peer.work.restoring, chain)
             bail = "nx was told to stop then (--nxBail)" if session.plan.bail else ""
             await peer.plan(graph, outlet, bail, last=self._one_nx)
+            session.tell_shown(
+                lambda done: peer.observer.news(_by_itself(done.task, done.status, done.took_ms, cached=done.cached))
+            )
             await peer.shell.until_ended()
 
         async def objected(session: NxSession) -> None:
             self._object(peer, session.plan.objection, last=self._one_nx)
             await session.decline(session.plan.objection)
+            with suppress(WorkerError, RemoteError):  # it may well end before it has come to its tasks' end
+                await session.hear_out(
+                    lambda done: peer.observer.news(
+                        _by_itself(done.task, done.status, done.took_ms, cached=done.cached)
+                    )
+                )
 
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.door.socket))
         turbos_listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.turbos_door.socket))
@@ -163,7 +176,10 @@ class Command:
         if planned.objection:
             peer.observer.news(Notice(f"turbo runs everything on this machine: {planned.objection}"))
             self._object(peer, planned.objection, last=last)
-            return await execute(without_ours(environ, cookie=True), lambda: None)
+            code = await execute(without_ours(environ, cookie=True), lambda: None)
+            for task in planned.at_hand() if code == 0 else ():
+                peer.observer.news(_by_itself(TaskId(prefix + task), "success", 0, cached=True))
+            return code
         loopback = await peer.tools.turbo_cache()
         async with TurboSession.open(peer.nursery, planned, loopback, prefix) as session:
             graph = self._adjust(session.graph)
@@ -244,6 +260,25 @@ class Command:
             await _end(child, peer.cookie)
             raise
         return code if code >= 0 else 128 - code
+
+
+def _by_itself(task: TaskId, status: TaskStatus, took_ms: int, *, cached: bool) -> TaskEnded:
+    """What nx or turbo did on the main job without the mesh, as people are told of it."""
+    ran = status in ("success", "failure") and not cached
+    return TaskEnded(
+        task=task,
+        status=status,
+        agent="main" if ran or cached else "",
+        attempts=int(ran),
+        cache="hit" if cached else "none",
+        exit_code=int(status == "failure"),
+        duration_ms=took_ms,
+        outputs=None,
+        log=None,
+        ledger_index=None,
+        max_rss_bytes=0,
+        problem="",
+    )
 
 
 async def _wait(child: "subprocess.Popen[bytes]") -> int:

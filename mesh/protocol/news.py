@@ -81,7 +81,9 @@ class TaskRequeued(Struct, frozen=True):
 
 
 class TaskEnded(Struct, frozen=True):
-    """It is done for good, and recorded at `ledger_index`. `agent` is "main" for the main job and "" where nobody ran it."""
+    """It is done for good, and recorded at `ledger_index`; at None where a wrapped tool did it without the mesh. `agent` is "main" for the main job and ""
+    where nobody ran it.
+    """
 
     task: TaskId
     status: TaskStatus
@@ -92,7 +94,7 @@ class TaskEnded(Struct, frozen=True):
     duration_ms: int
     outputs: Blob | None
     log: Blob | None
-    ledger_index: int
+    ledger_index: int | None
     max_rss_bytes: int
     problem: str
     """One line for a person where the log does not say it; "" otherwise."""

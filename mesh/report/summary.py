@@ -322,6 +322,11 @@ class Summary:
 
     # --- the end -----------------------------------------------------------------------------------
 
+    @property
+    def distributed(self) -> bool:
+        """Whether the mesh was given any tasks."""
+        return self._graph_ms is not None
+
     def makespan_ms(self) -> int:
         """From the first graph to the end of the run, or to the last news of it."""
         if self._graph_ms is None:

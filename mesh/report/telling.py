@@ -131,7 +131,10 @@ def closing_lines(summary: Summary, exit_code: int, *, wrapped: bool = False) ->
     hits = sum(end.cache == "hit" for end in summary.ends())
     parts = [f"{number:,} {outcome}" for outcome in _OUTCOMES if (number := counts[outcome])]
     cached = f" ({hits:,} from cache)" if hits else ""
-    yield f"dte: {ending}; {words.count(progress.total, 'task')}: {', '.join(parts)}{cached}"
+    itself = "" if summary.distributed else "; nothing was distributed: the command did everything itself"
+    yield f"dte: {ending}; {words.count(progress.total, 'task')}: {', '.join(parts)}{cached}{itself}"
+    if itself:
+        return
     makespan_ms, work_ms = summary.makespan_ms(), summary.work_ms()
     agents = words.count(summary.agents_seen(), "agent")
     speed = f", {words.ratio(work_ms, makespan_ms)} times as fast as one slot" if work_ms > makespan_ms > 0 else ""

@@ -32,7 +32,10 @@ def test_nx_without_a_cache_on_the_network_does_all_by_itself(
         main = site.main("--agent-wait", "500ms", "--", *command, on=machine, **QUIET)
         assert main.ended(LIMIT_S) == 0
         assert reason in main.err.read_text()
-        assert main.tasks == {}
+        assert {task: (told["status"], told["where"], told["cache"]) for task, told in main.tasks.items()} == {
+            "p0:build": ("success", "main", "none"),
+            "p1:build": ("success", "main", "none"),
+        }
         assert (workspace.path / "packages/p1/dist/index.js").is_file()
         told = dte("doctor", cwd=workspace.path, env=site.environ(machine, **QUIET))
         assert reason in told.stdout

@@ -167,6 +167,7 @@ def test_again_and_then_after_a_change(site_with: MakeTurboSite):
     both(site, "build", "test", agents=0, agent_wait="1s")
     again = both(site, "build", "test", agents=0)
     assert "FULL TURBO" in again.main.out.read_text()
+    assert {task["cache"] for task in again.main.tasks.values()} == {"hit"}
     for place in ("alone", "main", "a0"):
         workspace = site.clone(place)
         (workspace.path / "packages/p1/src/index.js").write_text("module.exports = 'changed';\n")

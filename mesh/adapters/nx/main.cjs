@@ -4,18 +4,20 @@
  * and shows what dte reports, through nx's own life cycle. nx has selected, checked and hashed by then, and prints and exits by itself
  * afterwards, so that neither its command line nor its output is imitated here.
  *
- *     plan ──▶ declined, or dte cannot be reached ──▶ nx's own runner, as if dte were not there
+ *     plan ──▶ declined, or dte cannot be reached ──▶ nx's own runner, as if dte were not there; dte is told what became of the tasks
  *       └────▶ accepted ──▶ results, one by one ──▶ finish ──▶ nx's summary and exit code
  *                               └──▶ connection lost ──▶ an error, so a non-zero exit code
  *
  * One message is answered before the next is sent: `plan` by `accept`, `decline` or `leave`, `accept` by `begun`; `result`, `local` (show what
- * this machine's own cache has of a task) and `again` (put a task's outputs in place once more) by `shown` or `missed`.
+ * this machine's own cache has of a task) and `again` (put a task's outputs in place once more) by `shown` or `missed`; `decline` by `over`, when nx
+ * has done it all, and that by `noted`.
  */
 const crypto = require('node:crypto');
 const fs = require('node:fs');
 const Module = require('node:module');
 const net = require('node:net');
 const path = require('node:path');
+const { setTimeout: sleep } = require('node:timers/promises');
 const { isMainThread } = require('node:worker_threads');
 const { internals, introduce, link, restore } = require('./link.cjs');
 const { runsSingleTasks } = require('./single.cjs');
@@ -26,6 +28,8 @@ const RUNNERS = [
   { file: /[\\/]nx[\\/](?:dist[\\/])?src[\\/]nx-cloud[\\/]nx-cloud-tasks-runner-shell\.js$/, names: ['nxCloudTasksRunnerShell'] },
 ];
 const NX_ITSELF = /[\\/](?:\.bin[\\/]nx|nx[\\/](?:dist[\\/])?bin[\\/]nx(?:\.js)?)$/;
+
+const TELL_MAX_MS = 2000;
 
 const address = process.env.DTE_NX_SOCKET;
 const saved = JSON.parse(process.env.DTE_NX_SAVED ?? '{}');
@@ -67,6 +71,10 @@ async function run(original, nx, tasks, options, context) {
     if (answer.do === 'leave') process.exit(0);
     if (answer.do === 'accept') return await new Run(nx, cache, options, context).drive(tasks, local.settled, conversation);
     notice(answer.reason);
+    giveWay(nx);
+    const statuses = await original(tasks, options, context);
+    await conversation.tell({ do: 'over', tasks: outcomes(context.taskGraph, statuses) });
+    return statuses;
   } catch (error) {
     if (!(error instanceof Unreachable)) throw error;
     notice(error.message);
@@ -75,6 +83,12 @@ async function run(original, nx, tasks, options, context) {
   }
   giveWay(nx);
   return original(tasks, options, context);
+}
+
+/** What became of each task that nx did by itself: its status, as nx calls it, and how long it took. */
+function outcomes({ tasks }, statuses) {
+  const known = Object.values(tasks).filter(({ id }) => typeof statuses?.[id] === 'string');
+  return Object.fromEntries(known.map(({ id, startTime, endTime }) => [id, { status: statuses[id], ms: Math.max(0, Math.round(endTime - startTime)) || 0 }]));
 }
 
 /** Let nx and its tasks see what they would see without dte. */
@@ -244,6 +258,11 @@ class Conversation {
     return this.next();
   }
 
+  /** Have it noted, if dte is still there and not too busy: nothing here depends on it. */
+  async tell(message) {
+    await Promise.race([this.ask(message), sleep(TELL_MAX_MS, null, { ref: false })]).catch(() => {});
+  }
+
   async next() {
     while (this.inbox.length === 0 && !this.closed) await new Promise((wake) => (this.wake = wake));
     if (this.inbox.length > 0) return this.inbox.shift();
@@ -343,8 +362,8 @@ function makePlan(nx, cache, options, context, { local, settled }) {
     legacy_cache: isLegacy(nx, cache),
     node_path: nodePath(nx.load('utils/workspace-root').workspaceRoot),
     everything_is_here: everythingIsHere,
-    local: all.filter((task) => local.has(task.id)).map((task) => task.id),
-    settled: all.filter((task) => settled.has(task.id)).map((task) => task.id),
+    local: [...local],
+    settled: [...settled],
     tasks: Object.fromEntries(all.map((task) => [task.id, { ...essence(task), hash: task.hash ?? '' }])),
     // Of what is here no agent compares them, and to make them takes a while.
     inputs: Object.fromEntries(all.filter((task) => named || !local.has(task.id)).map((task) => [task.id, marks(task)])),

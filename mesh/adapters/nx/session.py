@@ -1,6 +1,6 @@
 """The main job's side: an nx process under `dte run` hands over its plan, and shows each result as dte delivers it.
 
-    plan read ──▶ declined: that nx runs everything itself, as if dte were not there
+    plan read ──▶ declined: that nx runs everything itself, as if dte were not there ──▶ over: what became of the tasks
         └───────▶ accepted ──▶ begun: shown what its own cache has ──▶ delivered, one by one ──▶ finished: nx prints its summary and exits
 
 Where this side stops in between, the connection closes, and nx ends with an error: never with a success that nobody saw.
@@ -25,6 +25,7 @@ from mesh.exec.process import now_ms
 from mesh.graph import Graph, Resources, Task
 from mesh.types import Blob, TaskId, UnixMs
 from mesh.wire import canonical
+from mesh.wire.canonical import Reader
 
 PLAN_WAIT_MS: Final = 60_000
 
@@ -72,6 +73,26 @@ class Delivery(Struct, frozen=True):
     """It did not run now: an earlier run's result was used."""
 
 
+class ByItself(Struct, frozen=True):
+    """How one task ended that nx did without dte. `cached`: it did not run, its result was there."""
+
+    task: TaskId
+    status: Status
+    cached: bool
+    took_ms: int
+
+    @classmethod
+    def of(cls, prefix: str, name: str, told: Any) -> "ByItself":
+        """From what main.cjs says. nx calls a result that was there by where that was, as in `local-cache`, and `stopped` what it did not get to."""
+        read = Reader(told, name)
+        said = read.text("status")
+        status: Status = _STATUSES.get(said, "success" if "cache" in said else "cancelled")
+        return cls(TaskId(prefix + name), status, "cache" in said, read.number("ms"))
+
+
+_STATUSES: Final[Mapping[str, Status]] = {"success": "success", "failure": "failure", "skipped": "skipped"}
+
+
 class NxSession:
     """One nx process that has handed over its plan. Answer with `accept` or `decline`."""
 
@@ -102,6 +123,19 @@ class NxSession:
     async def decline(self, reason: str) -> None:
         """Have nx do all by itself; `reason` is printed for the user."""
         await self._send({"do": "decline", "reason": reason})
+
+    async def hear_out(self, tell: Callable[[ByItself], None]) -> None:
+        """Tell what became of each task of an nx that was declined, when it has done them all. Raises `WorkerError` where it ends without a word."""
+        tasks = Reader(await self._receive(), "nx").table("tasks")
+        for name, told in tasks.items():
+            tell(ByItself.of(self.prefix, name, told))
+        await self._send({"do": "noted"})
+
+    def tell_shown(self, tell: Callable[[ByItself], None]) -> None:
+        """Tell of each task that nx has shown from its own cache and that is none of the graph's, since nothing that is left to do waits for it."""
+        for task in (TaskId(self.prefix + name) for name in sorted(self.plan.settled)):
+            if task not in self.graph.tasks:
+                tell(ByItself(task, "success", cached=True, took_ms=0))
 
     async def leave(self) -> None:
         """Have nx exit without a word: its plan was all that was wanted."""

@@ -88,6 +88,11 @@ class TurboPlan:
             return ()
         return tuple(task.id for task in self.dry.tasks.values() if task.local and task.cache and task.exists)
 
+    def at_hand(self) -> tuple[str, ...]:
+        """All tasks, where turbo's own cache has the result of every one; else none."""
+        tasks = list(_real(self.dry))
+        return tuple(task.id for task in tasks) if all(task.local for task in tasks) else ()
+
     def to_graph(self, at_hand: Iterable[str] = (), prefix: str = "") -> Graph:
         """The mesh's view. `at_hand` are tasks whose result the main job has already, or can get; `prefix` keeps apart the tasks of several
         turbo commands in one run.
@@ -352,7 +357,7 @@ def _nothing_to_give(found: TurboPlan) -> str:
     tasks = list(_real(found.dry))
     if not tasks:
         return "there is nothing for turbo to run"
-    if all(task.local for task in tasks):
+    if found.at_hand():
         return "every result is in this machine's turbo cache already"
     if all(task.id in found.kept for task in tasks):
         first = tasks[0].id

@@ -109,6 +109,7 @@ def _plan(workspace: Path, version: str, targets: Sequence[str], environ: Mappin
             "parallel": 1,
             "bail": False,
             "local": [],
+            "everything_is_here": False,
             "settled": [],
             "tasks": {name: {**raw, "cache": bool(raw.get("cache"))} for name, raw in tasks.items()},
             "inputs": {},

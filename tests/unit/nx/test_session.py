@@ -8,7 +8,7 @@ import trio
 
 from mesh.adapters.nx.errors import RestoreError, WorkerError
 from mesh.adapters.nx.link import LineReader
-from mesh.adapters.nx.session import Delivery, NxSession, listen, serve
+from mesh.adapters.nx.session import ByItself, Delivery, NxSession, listen, serve
 from mesh.errors import CorruptError
 from mesh.types import Blob, Digest, TaskId
 from mesh.wire import canonical
@@ -57,10 +57,11 @@ def converse(
     nx: Callable[[Nx], Awaitable[None]],
     handle: Callable[[NxSession], Awaitable[None]],
     archives: Archives | None = None,
+    objected: Callable[[NxSession], Awaitable[None]] | None = None,
 ) -> None:
     async def main() -> None:
         async with listen() as (path, listener), trio.open_nursery() as nursery:
-            nursery.start_soon(serve, listener, archives or Archives(), handle)
+            nursery.start_soon(serve, listener, archives or Archives(), handle, objected)
             with trio.fail_after(5):
                 stream = await trio.open_unix_socket(path)
                 async with stream:
@@ -242,6 +243,50 @@ def test_what_dte_cannot_do_is_declined_with_the_reason():
         assert await other.next() is None
 
     converse(nx, nobody)
+
+
+def test_what_an_nx_that_was_declined_did_by_itself_is_told():
+    found: list[ByItself] = []
+
+    async def nx(other: Nx) -> None:
+        await other.send(a_plan(skip_cache=True))
+        await other.next()
+        ended = {"p0:build": "local-cache", "p1:build": "failure", "p2:build": "stopped", "p3:build": "success"}
+        await other.send({"do": "over", "tasks": {task: {"status": said, "ms": 7} for task, said in ended.items()}})
+        assert await other.next() == {"do": "noted"}
+
+    async def objected(session: NxSession) -> None:
+        await session.decline(session.plan.objection)
+        await session.hear_out(found.append)
+
+    converse(nx, nobody, objected=objected)
+    assert [(done.task, done.status, done.cached, done.took_ms) for done in found] == [
+        ("p0:build", "success", True, 7),
+        ("p1:build", "failure", False, 7),
+        ("p2:build", "cancelled", False, 7),
+        ("p3:build", "success", False, 7),
+    ]
+
+
+def test_what_nx_shows_at_once_is_told_unless_it_is_a_task_of_the_graph():
+    found: list[ByItself] = []
+    chain = {"p2:build": ["p1:build"]}
+    tasks = [raw("p0:build"), raw("p1:build"), raw("p2:build")]
+    here = ["p0:build", "p1:build"]
+
+    async def nx(other: Nx) -> None:
+        await other.send({"do": "plan", "plan": message(tasks, local=here, settled=here, dependencies=chain)})
+        await other.next()
+        await other.send({"do": "begun"})
+        await other.next()
+
+    async def handle(session: NxSession) -> None:
+        await session.accept()
+        session.tell_shown(found.append)
+        await session.finish()
+
+    converse(nx, handle)
+    assert found == [ByItself(TaskId("p0:build"), "success", cached=True, took_ms=0)]
 
 
 def test_whoever_is_no_nx_is_turned_away():

@@ -102,6 +102,15 @@ def test_a_command_that_left_nothing_to_the_mesh_is_not_said_to_have_run_nothing
     assert out.getvalue() == said
 
 
+def test_what_a_command_did_without_the_mesh_is_counted_and_no_time_is_told_of_it(say, out):
+    display = make_reporter("wrapped", io.StringIO(), out, {})
+    for task in ("p1:a", "p1:b"):
+        display.news(say.ended(task, "main", 0, cache="hit", ledger_index=None), 5)
+    display.close(0)
+    did = "nothing was distributed: the command did everything itself"
+    assert out.getvalue() == f"dte: all is well; 2 tasks: 2 succeeded (2 from cache); {did}\n"
+
+
 def test_what_a_task_had_written_when_the_run_was_stopped_is_shown(say, plain, out):
     plain.news(say.graph(p1__a=""), 0)
     plain.news(say.started("p1:a", "agent-1"), 1)
