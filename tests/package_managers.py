@@ -11,17 +11,18 @@ from typing import Any, Final
 from tests.endtoend.mesh_under_test import git, write_files
 from tests.nx_workspace import CACHE
 
-VERSIONS: Final = {"pnpm": "12.21.0", "yarn": "1.22.22"}
+VERSIONS: Final = {"pnpm": "12.21.0", "yarn": "1.22.22", "@yarnpkg/cli-dist": "4.18.1"}
 INSTALL_S: Final = 300
 
 
 def bin_of(manager: str) -> Path:
     """The directory with the program, for PATH."""
-    folder = CACHE / f"{manager}-{VERSIONS[manager]}"
+    name = manager.rpartition("/")[2]
+    folder = CACHE / f"{name}-{VERSIONS[manager]}"
     CACHE.mkdir(exist_ok=True)
-    with (CACHE / f"{manager}.lock").open("w") as lock:
+    with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "node_modules/.bin" / manager).exists():
+        if not (folder / "node_modules/.bin").exists():
             folder.mkdir(exist_ok=True)
             _checked(
                 ["npm", "install", "--no-audit", "--no-fund", f"{manager}@{VERSIONS[manager]}"], folder, os.environ
@@ -69,6 +70,15 @@ def pnpm_install(root: Path, *options: str) -> None:
     """As a CI job does it; packages come from a store that all tests share."""
     environ = {**os.environ, "PATH": f"{bin_of('pnpm')}:{os.environ['PATH']}", "CI": "1"}
     _checked(["pnpm", "install", "--store-dir", str(CACHE / "pnpm-store"), *options], root, environ)
+
+
+def yarn_install(root: Path) -> None:
+    """The packages of the workspace `root` by today's Yarn, as it does it by itself: into archives, which each node process is told to read."""
+    yarn = bin_of("@yarnpkg/cli-dist") / "yarn"
+    settings = f"nodeLinker: pnp\nenableTelemetry: false\nenableGlobalCache: false\nyarnPath: {yarn.resolve()}\n"
+    write_files(root, {".yarnrc.yml": settings})
+    environ = {**os.environ, "HOME": str(CACHE / "yarn-home"), "YARN_ENABLE_IMMUTABLE_INSTALLS": "false"}
+    _checked([str(yarn), "install"], root, environ)
 
 
 _TASK: Final = """

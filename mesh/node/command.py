@@ -231,12 +231,23 @@ class Command:
         assert leader is not None
         if not self._planned and not self._objections:
             name = self._argv[0]
-            peer.observer.news(Notice(f"nothing was distributed: no nx or turbo under `{name}` ran tasks through dte"))
+            peer.observer.news(
+                Notice(
+                    f"nothing was distributed: no nx or turbo under `{name}` ran tasks through dte{self._hint(peer)}"
+                )
+            )
         peer.shell.happen(ev.GraphsClosed())
         with trio.move_on_after(SETTLE_MS / 1000 if self.exit_code == 0 else 0):
             await peer.shell.until_ended()
         # Whoever wanted the rest is gone.
         peer.shell.happen(ev.Stop("the end of the command", unwanted=True))
+
+    def _hint(self, peer: Peer) -> str:
+        """What may have kept an nx from being found."""
+        if self._one_nx or not (peer.settings.workspace / "nx.json").is_file():
+            return ""
+        add = 'NODE_OPTIONS="$NODE_OPTIONS --max-old-space-size=8192"'
+        return f"\nif a script sets NODE_OPTIONS anew for nx, have it add to them: {add}"
 
     async def _execute(
         self, peer: Peer, env: Mapping[str, str], before_ending: Callable[[], None] = lambda: None

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from mesh.adapters.nx.command import runs_once
 from mesh.adapters.nx.door import Door
 from mesh.adapters.nx.environment import main_environment
+from mesh.adapters.nx.node_options import node_first
 from mesh.adapters.turbo.launch import asking_environment
 from mesh.cache.port import NX, LoopbackPort
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
@@ -46,6 +48,8 @@ def head_start(
         cookie, port = new_cookie(environ), LoopbackPort()
         env = main_environment({**environ, COOKIE_VARIABLE: cookie}, door.path, port.url(NX), port.token)
         env |= asking_environment(turbos_door.path)
+        if not runs_once(argv):
+            env |= node_first(Path(door.path), env)
         before = signal.signal(signal.SIGTERM, lambda *_: _killed((door, turbos_door), cookie))
         process = start(argv, workspace, env, stdout)
         try:

@@ -9,6 +9,7 @@ from mesh.adapters.base import Runner
 from mesh.adapters.native.runner import NativeRunner
 from mesh.adapters.nx import session as nx_session
 from mesh.adapters.nx.errors import WorkerError
+from mesh.adapters.nx.node_options import PNP
 from mesh.adapters.nx.runner import NxRunner
 from mesh.adapters.turbo import session as turbo_session
 from mesh.adapters.turbo.runner import TurboRunner
@@ -114,7 +115,8 @@ class Tools:
 
     async def warm_up(self) -> None:
         """Load what this workspace will probably need while there is nothing else to do. A failure shows again when it matters."""
-        installed = any((self._workspace / place / "nx").exists() for place in NX_PLACES)
+        places = (*(self._workspace / place / "nx" for place in NX_PLACES), self._workspace / PNP)
+        installed = any(place.exists() for place in places)
         if (self._workspace / "nx.json").is_file() and installed:
             try:
                 await (await self.nx()).start()

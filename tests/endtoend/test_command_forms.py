@@ -10,7 +10,7 @@ import pytest
 
 from tests.endtoend.mesh_under_test import Machine, Running, Site, git, write_files
 from tests.nx_workspace import NX_VERSION, Workspace, make_workspace
-from tests.package_managers import bin_of, pnpm_install, pnpm_workspace
+from tests.package_managers import VERSIONS, bin_of, pnpm_install, pnpm_workspace, yarn_install
 from tests.turbo_workspace import TURBO_VERSION
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -169,6 +169,49 @@ def test_nx_by_pnpm_and_no_script_on_an_agent_installs_anything(forms: Forms):
     assert ids(run) == sorted(f"p{number}:{target}" for number in range(3) for target in ("build", "test", "lint"))
     assert (main.workspace / "packages/p2/dist/index.js").read_text() == "p2 of p1 of p0"
     assert (agent.workspace / "node_modules/.pnpm").stat().st_ino == before
+
+
+@pytest.mark.nx
+def test_nx_by_a_script_that_sets_node_options_anew_and_tasks_on_agents_have_them(forms: Forms):
+    made = make_workspace(forms.root / "ws", 2, ("env", "lint"))
+    script = "NODE_OPTIONS=--max-old-space-size=3000 nx run-many -t env --output-style=static && nx run-many -t lint"
+    write_files(made.path, {"package.json": _with_script(made.path, script)})
+    git(made.path, "commit", "--quiet", "--all", "--message=script")
+    places = [made.clone(forms.root / name / "workspace") for name in ("main", "a1")]
+    main, agent = (
+        Machine(name, place.path, place.home, forms.root / name / "data")
+        for name, place in zip(("main", "a1"), places, strict=True)
+    )
+    run = forms.run(main, agent, "npm", "run", "ci")
+    assert ids(run) == ["p0:env", "p0:lint", "p1:env", "p1:lint"]
+    seen = [json.loads(line) for line in run.out.read_text().splitlines() if line.startswith('{"')]
+    assert [each["NODE_OPTIONS"] for each in seen] == ["--max-old-space-size=3000"] * 2
+    assert not any("/dte-nx-" in each["PATH"] for each in seen)
+
+
+@pytest.mark.nx
+def test_nx_by_yarn_without_a_node_modules(forms: Forms):
+    made = make_workspace(forms.root / "ws", 2, ("build", "test"))
+    place = forms.root / "main/workspace"
+    shutil.copytree(made.path, place, ignore=shutil.ignore_patterns("node_modules", "package-lock.json"))
+    manifest = json.loads((place / "package.json").read_text())
+    manifest |= {"packageManager": f"yarn@{VERSIONS['@yarnpkg/cli-dist']}", "devDependencies": {"nx": NX_VERSION}}
+    ignored = ".nx\ndist\ncoverage\n.yarn\n.pnp.*\n"
+    write_files(place, {"package.json": json.dumps(manifest), ".gitignore": ignored})
+    yarn_install(place)
+    git(place, "add", "--all")
+    git(place, "commit", "--quiet", "--message=yarn")
+    shutil.copytree(place, forms.root / "a1/workspace", symlinks=True)
+    assert not (place / "node_modules/nx").exists()
+    main, agent = (
+        Machine(name, forms.root / name / "workspace", forms.root / name / "home", forms.root / name / "data")
+        for name in ("main", "a1")
+    )
+    for machine in (main, agent):
+        machine.home.mkdir()
+    run = forms.run(main, agent, str(bin_of("@yarnpkg/cli-dist") / "yarn"), "nx", "run-many", "-t", "build", "test")
+    assert ids(run) == ["p0:build", "p0:test", "p1:build", "p1:test"]
+    assert Workspace(main.workspace).files().keys() >= {"packages/p1/dist/index.js", "coverage/p1/report.txt"}
 
 
 @pytest.mark.turbo

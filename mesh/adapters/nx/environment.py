@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from mesh.adapters.nx.node_options import SHIM, preload, with_pnp
 from mesh.exec.environment import without_ours
 from mesh.wire import canonical
 
-SHIM: Final = Path(__file__).with_name("main.cjs")
 WORKER: Final = Path(__file__).with_name("worker.cjs")
 SINGLE: Final = Path(__file__).with_name("single.cjs")
 
@@ -67,7 +67,7 @@ def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, 
     changed = {
         **_QUIET,
         **_cache(base, cache_url, token),
-        "NODE_OPTIONS": f"{base.get('NODE_OPTIONS', '')} --require {quoted(SHIM)}".strip(),
+        "NODE_OPTIONS": f"{base.get('NODE_OPTIONS', '')} {preload(SHIM)}".strip(),
         "NX_TASKS_RUNNER_DYNAMIC_OUTPUT": "false",
     }
     saved = {name: base.get(name) for name in changed}
@@ -75,12 +75,13 @@ def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, 
         **without_ours(base, cookie=True),
         **changed,
         "DTE_NX_SOCKET": socket_path,
+        "DTE_NX_OPTION": preload(SHIM),
         "DTE_NX_SAVED": canonical.encode(saved).decode(),
     }
 
 
 def worker_environment(
-    base: Mapping[str, str], node_path: Iterable[str], private: Path, cache_url: str, token: str
+    base: Mapping[str, str], workspace: Path, node_path: Iterable[str], private: Path, cache_url: str, token: str
 ) -> dict[str, str]:
     """What nx on an agent is started with. Its own cache is in `private`, so that whatever it runs is put into ours, and nothing else is read.
 
@@ -89,6 +90,7 @@ def worker_environment(
     dropped = (*_AGAINST_THE_CACHE, "NODE_PATH")
     kept = {name: value for name, value in without_ours(base, cookie=True).items() if name not in dropped}
     places = os.pathsep.join(node_path)
+    options = with_pnp(kept.pop("NODE_OPTIONS", ""), workspace)
     return {
         "NX_ISOLATE_PLUGINS": "false",  # halves the time to start; the user may say otherwise
         # An agent installs before it joins; pnpm would otherwise replace node_modules under the running nx, before any script.
@@ -97,6 +99,7 @@ def worker_environment(
         **_QUIET,
         **_cache(base, cache_url, token),
         **({"NODE_PATH": places} if places else {}),
+        **({"NODE_OPTIONS": options} if options else {}),
         "NX_CACHE_DIRECTORY": str(private / "cache"),
         "NX_WORKSPACE_DATA_DIRECTORY": str(private / "data"),
     }
@@ -110,9 +113,3 @@ def _cache(base: Mapping[str, str], url: str, token: str) -> dict[str, str]:
         # nx asks a proxy even for the loopback, and ends the run when that cannot help.
         **{name: ",".join(filter(None, (base.get(name), direct))) for name in ("NO_PROXY", "no_proxy")},
     }
-
-
-def quoted(path: Path) -> str:
-    """NODE_OPTIONS is split at spaces, but for those in double quotes."""
-    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"' if " " in escaped else escaped

@@ -32,7 +32,10 @@ const NX_ITSELF = /[\\/](?:\.bin[\\/]nx|nx[\\/](?:dist[\\/])?bin[\\/]nx(?:\.js)?
 const TELL_MAX_MS = 2000;
 
 const address = process.env.DTE_NX_SOCKET;
-const saved = JSON.parse(process.env.DTE_NX_SAVED ?? '{}');
+const option = process.env.DTE_NX_OPTION;
+const folder = process.env.DTE_NX_BIN;
+// Of this one scripts, and Yarn, make something else: only what is ours is taken out of it.
+const { NODE_OPTIONS: mainJobs = null, ...saved } = JSON.parse(process.env.DTE_NX_SAVED ?? '{}');
 const named = process.env.DTE_NX_INPUTS === 'named';
 let taken = false;
 
@@ -55,7 +58,8 @@ if (address && isMainThread) {
 /** What nx starts from here on, and any nx under that, is not ours; but for the cookie, by which it is found when it has to be ended. */
 function hide(environment) {
   for (const name of Object.keys(environment)) if (name.startsWith('DTE_') && name !== 'DTE_TASK_COOKIE') delete environment[name];
-  assign(environment, { NODE_OPTIONS: saved.NODE_OPTIONS });
+  assign(environment, { NODE_OPTIONS: (environment.NODE_OPTIONS ?? '').replace(option, '').trim() || null });
+  if (folder && environment.PATH) environment.PATH = environment.PATH.split(path.delimiter).filter((place) => place !== folder).join(path.delimiter);
 }
 
 async function run(original, nx, tasks, options, context) {
@@ -361,6 +365,7 @@ function makePlan(nx, cache, options, context, { local, settled }) {
     other_remote_cache: otherRemoteCache(),
     legacy_cache: isLegacy(nx, cache),
     node_path: nodePath(nx.load('utils/workspace-root').workspaceRoot),
+    ...nodeOptions(nx.load('utils/workspace-root').workspaceRoot),
     everything_is_here: everythingIsHere,
     local: [...local],
     settled: [...settled],
@@ -425,6 +430,13 @@ function nodePath(root) {
     const within = roots.map((each) => path.relative(each, place)).find((relative) => !relative.startsWith('..') && !path.isAbsolute(relative));
     return within === undefined ? place : `./${within}`;
   });
+}
+
+/** What NODE_OPTIONS this nx was started with, where the main job itself has others. */
+function nodeOptions(root) {
+  const options = process.env.NODE_OPTIONS ?? null;
+  if (options === mainJobs || (!options && !mainJobs)) return {};
+  return { node_options: [fs.realpathSync(root), root].reduce((text, each) => text.replaceAll(each, '{workspaceRoot}'), options ?? '') };
 }
 
 /** How many tasks nx would run at once: `parallel` may be missing, a boolean, or their names as strings. */

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from mesh.adapters.nx.environment import quoted
+from mesh.adapters.nx.node_options import preload
 from mesh.exec.environment import without_ours
 
 TELL: Final = Path(__file__).with_name("node_path.cjs")
@@ -21,7 +21,7 @@ async def likely_node_path(base: Mapping[str, str], workspace: Path) -> tuple[st
     program = workspace / "node_modules/.bin/nx"
     places = base.get("NODE_PATH", "")
     if program.is_file() and not program.is_symlink():
-        options = f"{base.get('NODE_OPTIONS', '')} --require {quoted(TELL)}".strip()
+        options = f"{base.get('NODE_OPTIONS', '')} {preload(TELL)}".strip()
         environment = {**without_ours(base, cookie=True), "NODE_OPTIONS": options}
         with suppress(OSError), trio.move_on_after(TELL_MS / 1_000):
             told = await trio.run_process(

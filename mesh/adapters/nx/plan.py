@@ -50,6 +50,8 @@ class Plan(Struct, frozen=True):
     continuous_dependencies: Mapping[str, list[Any]]
     node_path: tuple[str, ...] = ()
     """NODE_PATH of that process; `./` stands for the workspace."""
+    node_options: str | None = None
+    """NODE_OPTIONS of that process, where it is not that of the main job: a script, or Yarn, has set it. `{workspaceRoot}` stands for the workspace."""
     objection: str = ""
     """Why dte cannot do this run, where nx's side of it already shows that."""
 
@@ -71,6 +73,7 @@ class Plan(Struct, frozen=True):
             dependencies=read.table("dependencies"),
             continuous_dependencies=read.table("continuous_dependencies"),
             node_path=read.texts("node_path"),
+            node_options=read.text("node_options") if read.has("node_options") else None,
         )
         return replace(plan, objection=_objection(plan, read))
 
@@ -119,6 +122,7 @@ class Plan(Struct, frozen=True):
             payload={
                 "nx": self.nx,
                 "node_path": list(self.node_path),
+                **({} if self.node_options is None else {"node_options": self.node_options}),
                 "inputs": self.inputs.get(nx_id, ""),
                 "tasks": [self._node(each) for each in (nx_id, *self._companions(nx_id))],
             },

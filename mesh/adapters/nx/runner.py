@@ -19,6 +19,8 @@ from mesh.adapters.nx.carried import Carried, Edits, changed
 from mesh.adapters.nx.environment import worker_environment
 from mesh.adapters.nx.errors import DriftError, NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.ground import Ground, lies_within
+from mesh.adapters.nx.node_options import here as options_here
+from mesh.adapters.nx.node_options import with_pnp
 from mesh.adapters.nx.node_path import here, likely_node_path
 from mesh.adapters.nx.plan import nx_graph, nx_id
 from mesh.adapters.nx.session import Loopback
@@ -37,6 +39,8 @@ STOP_MS: Final = 10_000
 GRACE_MS: Final = 5_000
 TIMED_OUT: Final = 124
 """The exit code of a task that was ended for its time, as of the command `timeout`."""
+
+NODE_OPTIONS: Final = "NODE_OPTIONS"
 
 _NO_SESSION: Final = -1
 _ANSWER_MS: Final = 100
@@ -86,9 +90,21 @@ class NxRunner:
         self._plan_of.update(dict.fromkeys(graph.tasks, len(self._plans)))
         self._plans.append(nx_graph(graph))
         payload = next((task.payload for task in graph.tasks.values()), {})
-        self._variables.append(taken(payload))
+        self._variables.append(self._variables_of(payload))
         node_path = Reader(payload, "payload").texts("node_path", default=())
         self._node_paths.append(_real(here(node_path, self._workspace)))
+
+    def _variables_of(self, payload: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, ...]]:
+        """What nx's tasks get beside what it was started with, and what they must not have. A script on the main job may have set NODE_OPTIONS for its nx,
+        and the next one not.
+        """
+        values, unset = taken(payload)
+        if NODE_OPTIONS in values or NODE_OPTIONS in unset:
+            return values, unset
+        own = with_pnp(self._environment.get(NODE_OPTIONS, ""), self._workspace)
+        told = Reader(payload, "payload").text("node_options", default=own)
+        options = options_here(told, self._workspace)
+        return ({**values, NODE_OPTIONS: options}, unset) if options else (values, (*unset, NODE_OPTIONS))
 
     async def restore(self, task: Task, outputs: Blob) -> None:
         """Put the outputs of `task` in place. Raises `CorruptError`, and `RestoreError` where nx did not do it."""
@@ -179,7 +195,9 @@ class NxRunner:
             # What nx keeps of a workspace has in it where the imports lead to.
             private = self._private / str(len(self._workers))
             loopback = self._loopback
-            environment = worker_environment(self._environment, node_path, private, loopback.url, loopback.token)
+            environment = worker_environment(
+                self._environment, self._workspace, node_path, private, loopback.url, loopback.token
+            )
             self._workers[node_path] = NxWorker(self._nursery, self._workspace, environment)
         return self._workers[node_path]
 

@@ -3,12 +3,14 @@
 Needed before the mesh is loaded, so that nothing here may import what takes long.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from mesh.adapters.nx.node_options import NODE_FIRST
 from mesh.adapters.turbo.shim import PROGRAM, SOCKET
 
 _SHIM: Final = Path(__file__).with_name("shim.py")
@@ -26,4 +28,9 @@ def as_by_the_user(environment: Mapping[str, str], ours: Mapping[str, str], user
     """`environment`, in which whatever dte has set (`ours`) is again what it was (`users`); what a script has changed since stays."""
     changed = {name for name, value in ours.items() if users.get(name) != value and environment.get(name) == value}
     kept = {name: value for name, value in environment.items() if name not in changed}
-    return {**kept, **{name: users[name] for name in changed if name in users}}
+    found = {**kept, **{name: users[name] for name in changed if name in users}}
+    if NODE_FIRST in ours and "PATH" in found:
+        # A script's package manager has put places of its own before ours.
+        places = [place for place in found["PATH"].split(os.pathsep) if place != ours[NODE_FIRST]]
+        found["PATH"] = os.pathsep.join(places)
+    return found

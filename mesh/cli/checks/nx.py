@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from mesh.adapters.nx.environment import SINGLE
+from mesh.adapters.nx.node_options import PNP
 from mesh.adapters.nx.plan import Plan
 from mesh.cli.checks import Check, some
 from mesh.cli.checks.ignored import outputs_and_git
@@ -32,6 +33,11 @@ _ENVIRONMENT: Final = {"NX_DAEMON": "false", "NX_NO_CLOUD": "true", "NX_TUI": "f
 def tasks_of_nx(workspace: Path, targets: Sequence[str], environ: Mapping[str, str]) -> Iterator[Check]:
     """What nx would run for `targets` in all projects; without any, for every target there is."""
     package = workspace / "node_modules/nx/package.json"
+    if not package.is_file() and (workspace / PNP).is_file():
+        yield Check(
+            "ok", "nx comes by Yarn's Plug'n'Play: `dte run` distributes its tasks, but this does not look at them"
+        )
+        return
     if not package.is_file():
         install = " && ".join(install_of(workspace))
         yield Check("bad", "nx.json is here, but nx is not installed", f"install dependencies first: {install}")

@@ -25,7 +25,7 @@ def for_main(**more: str) -> dict[str, str]:
 
 
 def for_worker(**more: str) -> dict[str, str]:
-    return worker_environment({**BASE, **more}, (), Path("/private"), "http://127.0.0.1:1/nx", "token")
+    return worker_environment({**BASE, **more}, Path("/ws"), (), Path("/private"), "http://127.0.0.1:1/nx", "token")
 
 
 def test_no_secret_is_passed_on():
@@ -106,6 +106,6 @@ def test_where_pnpm_has_installed_nx_it_is_loaded_with_the_modules_that_pnpm_let
 def test_the_main_jobs_node_path_is_that_of_an_agent_in_the_agents_own_workspace():
     places = here(("./node_modules/.pnpm/node_modules", "/usr/lib/node"), Path("/agent"))
     assert places == ("/agent/node_modules/.pnpm/node_modules", "/usr/lib/node")
-    environment = worker_environment({"NODE_PATH": "/old"}, places, Path("/private"), "u", "t")
+    environment = worker_environment({"NODE_PATH": "/old"}, Path("/ws"), places, Path("/private"), "u", "t")
     assert environment["NODE_PATH"] == "/agent/node_modules/.pnpm/node_modules:/usr/lib/node"
-    assert "NODE_PATH" not in worker_environment({"NODE_PATH": "/old"}, (), Path("/private"), "u", "t")
+    assert "NODE_PATH" not in worker_environment({"NODE_PATH": "/old"}, Path("/ws"), (), Path("/private"), "u", "t")
