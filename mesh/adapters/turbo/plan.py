@@ -15,7 +15,7 @@ What stays on main takes no slot of the mesh there: turbo itself starts it when 
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -63,7 +63,7 @@ _VARIABLES_AGAINST_US: Final = {"TURBO_FORCE": "--force", "TURBO_REMOTE_CACHE_RE
 
 @dataclass(frozen=True, slots=True)
 class TurboPlan:
-    """One turbo command's plan. `objection` says why dte must not take it over; only `notices` are of use then."""
+    """One turbo command's plan. `objection` says why dte must not take it over; only `notices`, and what is `at_hand`, are of use then."""
 
     dry: DryRun
     passed: tuple[str, ...] = ()
@@ -188,7 +188,7 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
         kept=kept,
         notices=notices,
     )
-    return found if not (reason := _nothing_to_give(found)) else _declined(reason, notices)
+    return replace(found, objection=_nothing_to_give(found))
 
 
 def packed(inputs: Mapping[str, str]) -> str:
