@@ -39,6 +39,7 @@ const tasks = {
     if (has('FAIL')) { console.error(`1 test failed in ${name}`); return end(7); }
     write(path.join(__dirname, '..', 'coverage', name, 'report.txt'), `ok ${name}`);
   },
+  beside() { write(path.join(home, 'dist/beside.js'), `// beside ${name}`); },
   lint() { console.log(`lint ok ${name}`); },
   sleep() { setTimeout(() => {}, 600_000); console.log('asleep'); },
   env() { console.log(JSON.stringify(process.env)); },
@@ -93,6 +94,7 @@ _NX_JSON = {
         "serve": {"continuous": True},
         "e2e": {"cache": True, "dependsOn": ["build", "serve"]},
         "wide": {"cache": True, "dependsOn": ["build"], "outputs": ["{projectRoot}"]},
+        "beside": {"cache": True, "outputs": ["{projectRoot}/dist"]},
         "deploy": {"cache": False, "dependsOn": ["build"]},
         "late": {"cache": True, "dependsOn": ["slow"]},
         "alone": {"cache": True, "parallelism": False},

@@ -1,22 +1,82 @@
 """Which parts of a workspace tasks' outputs take up, since nothing may be restored into a directory that a running task writes.
 
-Some tasks declare a directory that holds another task's outputs (a `dist` at the root). Restoring the wide one wipes the narrow one, so that
-who restores has to put the narrow ones back afterwards.
+Some tasks declare a directory that holds another task's outputs (a `dist` at the root), or the very same one. Restoring one wipes what is there of
+the other, so that who restores has to put that back afterwards.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
 
 import trio
 
 from mesh.errors import UsageError
 from mesh.exec.globs import Globs
-from mesh.graph import Task
+from mesh.graph import Graph, Task
+from mesh.types import TaskId
 
 
 def lies_within(inner: Task, outer: Task) -> bool:
     """Whether outputs of `inner` are in a directory that `outer` declares as its own."""
     return inner.id != outer.id and any(_holds(theirs, ours) for theirs in _places(outer) for ours in _places(inner))
+
+
+class Present:
+    """Tasks whose outputs are in place in this workspace, found by what they share with another one's."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[TaskId, Task] = {}
+        self._at: dict[str, dict[TaskId, None]] = {}
+        """Who takes up this very place."""
+        self._below: dict[str, dict[TaskId, None]] = {}
+        """Who takes up this place, or one below it."""
+
+    def add(self, task: Task) -> None:
+        """Its outputs have been put in place."""
+        self._tasks[task.id] = task
+        for place in _places(task):
+            self._at.setdefault(place, {})[task.id] = None
+            for above in _upwards(place):
+                self._below.setdefault(above, {})[task.id] = None
+
+    def within(self, task: Task) -> list[Task]:
+        """Those that are narrower: a place of theirs lies in one of `task`, and none the other way round."""
+        return [other for other in self._sharing(task) if not lies_within(task, other)]
+
+    def to_put_back(self, task: Task, graph: Graph) -> list[dict[str, Any]]:
+        """For link.cjs: which outputs have to be put back when `task` is restored, as a `whole` or what would be missing.
+
+        Of what it depends on none: it found that in place, and its archive has what it left of it. As a whole, what a task made that came after it,
+        and what a narrower one made; of two that take up the same place nobody can say whose is what, and all that either left has to be there.
+        """
+        shared = self._sharing(task)
+        before = set(graph.closure(task.id)) if shared else set[TaskId]()
+        found = []
+        for other in shared:
+            if other.id in before:
+                continue
+            later = other.id in graph.tasks and task.id in graph.closure(other.id)
+            if later or lies_within(other, task):
+                found.append({"outputs": list(other.outputs), "whole": later or not lies_within(task, other)})
+        return found
+
+    def _sharing(self, task: Task) -> list[Task]:
+        found: dict[TaskId, None] = {}
+        for place in _places(task):
+            found |= self._below.get(place, {})
+            for above in _upwards(place):
+                found |= self._at.get(above, {})
+        found.pop(task.id, None)
+        return [self._tasks[other] for other in found]
+
+
+def _upwards(place: str) -> Iterator[str]:
+    """The place, the directories around it, and the workspace."""
+    while place:
+        yield place
+        place = place.rpartition("/")[0]
+    yield ""
 
 
 class Ground:
@@ -56,8 +116,13 @@ class Ground:
 
 
 def _places(task: Task) -> frozenset[str]:
+    return _taken_up(task.outputs)
+
+
+@cache
+def _taken_up(outputs: tuple[str, ...]) -> frozenset[str]:
     try:
-        return frozenset(Globs(task.outputs).prefixes)
+        return frozenset(Globs(outputs).prefixes)
     except UsageError:  # nx understands it, dte does not: it may be anywhere
         return frozenset(("",))
 

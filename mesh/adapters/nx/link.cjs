@@ -2,6 +2,8 @@
 /*
  * What main.cjs and worker.cjs share: JSON lines over a socket to dte, and a way to nx's own modules that holds from nx 20.8 to 24.
  */
+const fs = require('node:fs');
+const os = require('node:os');
 const path = require('node:path');
 
 /** Speak JSON lines on `socket`; `closed` is called once, when the other side is gone. Returns the function that sends one value. */
@@ -48,12 +50,39 @@ function introduce(nx, task) {
 
 /**
  * Bring the outputs of `task` into the workspace: from nx's local cache, or through dte's loopback cache. Returns what nx knows of the result,
- * or null where neither has it.
+ * or null where neither has it. nx clears the places of the outputs first: what `others`, tasks of the run, have there is put back.
  */
-async function restore(nx, cache, task) {
-  const result = await cache.get(task);
-  if (result && !result.remote) await cache.copyFilesFromCache(task.hash, result, task.outputs);
-  return result;
+async function restore(nx, cache, task, others = []) {
+  const putBack = hold(nx, others);
+  try {
+    const result = await cache.get(task);
+    if (result && !result.remote) await cache.copyFilesFromCache(task.hash, result, task.outputs);
+    return result;
+  } finally {
+    putBack();
+  }
+}
+
+/** Copy what there is of the `outputs` of each of `others`. Returns the function that puts it back: as a `whole`, or what is missing. */
+function hold(nx, others) {
+  if (others.length === 0) return () => {};
+  const { workspaceRoot } = nx.load('utils/workspace-root');
+  const { expandOutputs } = nx.load('native');
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dte-nx-held-'));
+  const how = { recursive: true, preserveTimestamps: true, verbatimSymlinks: true };
+  const there = (outputs) => expandOutputs(workspaceRoot, outputs).filter((each) => fs.existsSync(path.join(workspaceRoot, each)));
+  others.forEach(({ outputs }, at) => {
+    const place = path.join(folder, String(at));
+    fs.mkdirSync(place);
+    for (const each of there(outputs)) fs.cpSync(path.join(workspaceRoot, each), path.join(place, each), how);
+  });
+  return () => {
+    others.forEach(({ outputs, whole }, at) => {
+      if (whole) for (const each of there(outputs)) fs.rmSync(path.join(workspaceRoot, each), { recursive: true });
+      fs.cpSync(path.join(folder, String(at)), workspaceRoot, { ...how, force: whole });
+    });
+    fs.rmSync(folder, { recursive: true, force: true });
+  };
 }
 
 module.exports = { internals, introduce, link, restore };

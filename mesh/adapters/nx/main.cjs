@@ -8,9 +8,8 @@
  *       └────▶ accepted ──▶ results, one by one ──▶ finish ──▶ nx's summary and exit code
  *                               └──▶ connection lost ──▶ an error, so a non-zero exit code
  *
- * One message is answered before the next is sent: `plan` by `accept`, `decline` or `leave`, `accept` by `begun`; `result`, `local` (show what
- * this machine's own cache has of a task) and `again` (put a task's outputs in place once more) by `shown` or `missed`; `decline` by `over`, when nx
- * has done it all, and that by `noted`.
+ * One message is answered before the next is sent: `plan` by `accept`, `decline` or `leave`, `accept` by `begun`; `result` and `local` (show what
+ * this machine's own cache has of a task) by `shown` or `missed`; `decline` by `over`, when nx has done it all, and that by `noted`.
  */
 const crypto = require('node:crypto');
 const fs = require('node:fs');
@@ -139,13 +138,7 @@ class Run {
   }
 
   answer(message) {
-    if (message.do === 'local') return this.showLocal(message.id);
-    return message.do === 'again' ? this.putBack(message.id) : this.show(message);
-  }
-
-  async putBack(id) {
-    const restored = await restore(this.nx, this.cache, this.context.taskGraph.tasks[id]);
-    return { do: restored?.code === 0 ? 'shown' : 'missed', id };
+    return message.do === 'local' ? this.showLocal(message.id, message.others) : this.show(message);
   }
 
   async show(result) {
@@ -158,7 +151,7 @@ class Run {
     introduce(this.nx, task);
     let terminalOutput = result.output;
     if (result.restore) {
-      const restored = await restore(this.nx, this.cache, task);
+      const restored = await restore(this.nx, this.cache, task, result.others);
       if (!restored || restored.code !== 0) return { do: 'missed', id: task.id };
       terminalOutput = restored.terminalOutput;
     }
@@ -167,9 +160,9 @@ class Run {
     return { do: 'shown', id: task.id };
   }
 
-  async showLocal(id) {
+  async showLocal(id, others) {
     const task = this.context.taskGraph.tasks[id];
-    const restored = await restore(this.nx, this.cache, task);
+    const restored = await restore(this.nx, this.cache, task, others);
     if (!restored || restored.code !== 0) return { do: 'missed', id };
     const now = Date.now();
     const status = restored.remote ? 'remote-cache' : task.outputs.length > 0 ? 'local-cache' : 'local-cache-kept-existing';

@@ -81,9 +81,17 @@ class Plan(Struct, frozen=True):
         """The mesh's view of the plan: what is left to do, and what that needs; or the `whole` of it, to look at. `prefix` keeps apart the tasks
         of several nx commands in one run.
         """
-        open_ids = [nx_id for nx_id in self._discrete() if whole or nx_id not in self.settled]
-        left = frozenset(open_ids) | self._below(open_ids)
+        left = frozenset(self._discrete()) if whole else self._left()
         return Graph.of(self._task(nx_id, prefix) for nx_id in self._discrete() if nx_id in left)
+
+    def _left(self) -> frozenset[str]:
+        open_ids = [nx_id for nx_id in self._discrete() if nx_id not in self.settled]
+        return frozenset(open_ids) | self._below(open_ids)
+
+    def shown(self, prefix: str = "") -> list[Task]:
+        """What is none of that graph's tasks, since nx has shown it from its cache, and nothing that is left to do waits for it."""
+        left = self._left()
+        return [self._task(nx_id, prefix) for nx_id in self._discrete() if nx_id in self.settled and nx_id not in left]
 
     def needed(self) -> frozenset[str]:
         """Tasks whose outputs have to be there for those that are run."""

@@ -18,7 +18,7 @@ from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.nx.carried import Carried, Edits, changed
 from mesh.adapters.nx.environment import worker_environment
 from mesh.adapters.nx.errors import DriftError, NotKeptError, RestoreError, WorkerError
-from mesh.adapters.nx.ground import Ground, lies_within
+from mesh.adapters.nx.ground import Ground, Present
 from mesh.adapters.nx.node_options import here as options_here
 from mesh.adapters.nx.node_options import with_pnp
 from mesh.adapters.nx.node_path import here, likely_node_path
@@ -72,13 +72,16 @@ class NxRunner:
         self._carried = Carried(workspace, blobs)
         self._awaited: set[TaskId] = set()
         """Tasks that others wait for."""
+        self._graphs: list[Graph] = []
         self._plans: list[Mapping[str, Any]] = []
         self._variables: list[tuple[dict[str, str], tuple[str, ...]]] = []
         self._node_paths: list[tuple[str, ...]] = []
         self._plan_of: dict[TaskId, int] = {}
         self._told: dict[int, int] = {}
         self._telling = trio.Lock()
-        self._present: dict[TaskId, tuple[Task, Blob]] = {}
+        self._present = Present()
+        self._archives_of: dict[TaskId, Blob] = {}
+        """The outputs of those."""
 
     async def start(self) -> None:
         """Have nx load the workspace. Raises `WorkerError` where it cannot."""
@@ -88,6 +91,7 @@ class NxRunner:
         """Tell of tasks to come: nx needs to see a task's whole graph to compute its hash."""
         self._awaited.update(dep for task in graph.tasks.values() for dep in task.deps)
         self._plan_of.update(dict.fromkeys(graph.tasks, len(self._plans)))
+        self._graphs.append(graph)
         self._plans.append(nx_graph(graph))
         payload = next((task.payload for task in graph.tasks.values()), {})
         self._variables.append(self._variables_of(payload))
@@ -110,10 +114,9 @@ class NxRunner:
         """Put the outputs of `task` in place. Raises `CorruptError`, and `RestoreError` where nx did not do it."""
         async with self.ground.restoring(task):
             await self._put_in_place(task, outputs)
-            for narrower, its_outputs in [*self._present.values()]:
-                if lies_within(narrower, task):
-                    await self._put_in_place(narrower, its_outputs)
-        self._present[task.id] = (task, outputs)
+            for narrower in [] if task.cache else self._present.within(task):
+                await self._put_in_place(narrower, self._archives_of[narrower.id])
+        self._is_here(task, outputs)
 
     async def run(self, task: Task, log: LogSink, *, planned_here: bool = False) -> Outcome:
         """Run `task`; where it was planned in this very workspace, nx would run it whatever has become of its inputs. Raises `DriftError` where this workspace is not the one it was planned in, `NotKeptError` where it succeeded in vain,
@@ -140,7 +143,7 @@ class NxRunner:
             error.log = said
             raise
         if outputs is not None:
-            self._present[task.id] = (task, outputs)
+            self._is_here(task, outputs)
         return Outcome(
             status="success" if success else "failure",
             exit_code=0 if success else TIMED_OUT if run.timed_out else reply["code"] or 1,
@@ -169,9 +172,14 @@ class NxRunner:
         name = str(int(outputs.digest.removeprefix("sha256:")[:16], 16))
         self._archives.offer(name, outputs)
         worker, plan = await self._prepare(task)
-        reply = await worker.request({"do": "restore", "plan": plan, "id": nx_id(task), "name": name})
+        others = self._present.to_put_back(task, self._graphs[plan])
+        reply = await worker.request({"do": "restore", "plan": plan, "id": nx_id(task), "name": name, "others": others})
         if not reply["restored"]:
             raise RestoreError(f"{task.id}: nx did not restore the outputs, although they are here")
+
+    def _is_here(self, task: Task, outputs: Blob) -> None:
+        self._present.add(task)
+        self._archives_of[task.id] = outputs
 
     async def _outputs(self, task: Task, nx_hash: str, edited: tuple[str, ...]) -> Blob | None:
         if not task.cache:

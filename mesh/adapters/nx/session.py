@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
-from mesh.adapters.nx.ground import lies_within
+from mesh.adapters.nx.ground import Present
 from mesh.adapters.nx.link import LineReader, listen
 from mesh.adapters.nx.plan import Plan, nx_id
 from mesh.errors import RemoteError
@@ -107,8 +107,7 @@ class NxSession:
         self._archives = archives
         self._turn = trio.Lock()
         self._shown: dict[TaskId, trio.Event] = {}
-        self._present: dict[TaskId, Task] = {}
-        """Those whose outputs nx could put in place again."""
+        self._present = Present()
         self._local: set[TaskId] = set()
         """Those which nx has shown as results of its own cache."""
 
@@ -119,6 +118,8 @@ class NxSession:
         for task in self.graph.tasks.values():
             if nx_id(task) in self.plan.settled:
                 self._of_this_machine(task.id)
+        for task in self.plan.shown(self.prefix):
+            self._present.add(task)
 
     async def decline(self, reason: str) -> None:
         """Have nx do all by itself; `reason` is printed for the user."""
@@ -133,9 +134,8 @@ class NxSession:
 
     def tell_shown(self, tell: Callable[[ByItself], None]) -> None:
         """Tell of each task that nx has shown from its own cache and that is none of the graph's, since nothing that is left to do waits for it."""
-        for task in (TaskId(self.prefix + name) for name in sorted(self.plan.settled)):
-            if task not in self.graph.tasks:
-                tell(ByItself(task, "success", cached=True, took_ms=0))
+        for task in self.plan.shown(self.prefix):
+            tell(ByItself(task.id, "success", cached=True, took_ms=0))
 
     async def leave(self) -> None:
         """Have nx exit without a word: its plan was all that was wanted."""
@@ -179,26 +179,15 @@ class NxSession:
                     "hash": delivery.hash,
                     "cached": delivery.cached,
                     "restore": delivery.archive is not None,
+                    "others": self._present.to_put_back(task, self.graph),
                 }
             )
             answer = await self._receive()
             if answer.get("do") != "shown":
                 raise RestoreError(f"{delivery.task}: nx did not restore the outputs on the main job")
-            if delivery.archive is not None:
-                await self._put_back_within(task)
-        if delivery.status == "success" and task.cache and task.outputs:
-            self._present[task.id] = task
+        if delivery.status == "success":
+            self._present.add(task)
         self._event(delivery.task).set()
-
-    async def _put_back_within(self, task: Task) -> None:
-        """A restored directory replaces what was there, outputs of other tasks within it as well."""
-        for narrower in self._present.values():
-            if lies_within(narrower, task):
-                await self._send({"do": "again", "id": nx_id(narrower)})
-                if (await self._receive()).get("do") != "shown":
-                    raise RestoreError(
-                        f"{task.id}: its outputs replaced those of {narrower.id}, which cannot be had again"
-                    )
 
     def is_local(self, task: Task) -> bool:
         """Whether nx's cache on this machine has the result of `task`."""
@@ -209,7 +198,7 @@ class NxSession:
         if task.id in self._local:
             return
         async with self._turn:
-            await self._send({"do": "local", "id": nx_id(task)})
+            await self._send({"do": "local", "id": nx_id(task), "others": self._present.to_put_back(task, self.graph)})
             answer = await self._receive()
         if answer.get("do") != "shown":
             raise RestoreError(f"{task.id}: its result has gone from nx's cache on this machine")
@@ -217,6 +206,7 @@ class NxSession:
 
     def _of_this_machine(self, task: TaskId) -> None:
         self._local.add(task)
+        self._present.add(self.graph.tasks[task])
         self._event(task).set()
 
     async def wait_delivered(self, task: TaskId) -> None:

@@ -34,10 +34,10 @@ const requests = {
     return {};
   },
 
-  async restore({ plan, id, name }) {
+  async restore({ plan, id, name, others }) {
     const task = { ...plans.get(plan).tasks[id], hash: name };
     introduce(nx, task);
-    const result = await restore(nx, cache, task);
+    const result = await restore(nx, cache, task, others);
     return { restored: result !== null && result.code === 0 };
   },
 

@@ -244,3 +244,18 @@ def test_a_wide_output_does_not_wipe_the_narrow_one_within_it(tmp_path: Path):
         assert (made / "dist/index.js").read_bytes() == content
 
     on_agent(tmp_path, ["run-many", "-t", "wide"], scene, projects=1, targets=("build", "wide"))
+
+
+def test_of_two_tasks_that_declare_the_same_directory_none_wipes_what_the_other_made(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        build, beside = graph.tasks[TaskId("p0:build")], graph.tasks[TaskId("p0:beside")]
+        made = agent.workspace.path / "packages/p0/dist"
+        archives = []
+        for task in (build, beside):
+            archives.append((await agent.runner.run(task, lambda _: None)).outputs)
+            shutil.rmtree(made)
+        for task, archive in zip((build, beside), archives, strict=True):
+            await agent.runner.restore(task, archive)
+        assert {file.name for file in made.iterdir()} == {"index.js", "beside.js"}
+
+    on_agent(tmp_path, ["run-many", "-t", "build", "beside"], scene, projects=1, targets=("build", "beside"))

@@ -3,8 +3,8 @@
 import trio
 import trio.testing
 
-from mesh.adapters.nx.ground import Ground, lies_within
-from mesh.graph import Task
+from mesh.adapters.nx.ground import Ground, Present, lies_within
+from mesh.graph import Graph, Task
 from mesh.types import TaskId
 
 
@@ -17,6 +17,29 @@ def test_a_directory_lies_within_the_one_that_holds_it():
     assert lies_within(task("a", "dist/a"), task("all", "dist/**/*.js"))
     assert not lies_within(task("all", "dist"), task("a", "dist/a"))
     assert not lies_within(task("b", "dist2"), task("all", "dist"))
+
+
+def test_what_a_task_depends_on_is_in_its_archive_and_all_else_that_is_there_is_put_back():
+    compiled, narrow, same, far = (
+        task("compiled", "dist"),
+        task("narrow", "dist/a"),
+        task("same", "dist"),
+        task("far", "lib"),
+    )
+    stripped = Task(TaskId("stripped"), "nx", deps=(compiled.id,), outputs=("dist",))
+    graph = Graph.of((compiled, narrow, same, far, stripped))
+
+    def put_back(restored: Task, *present: Task) -> dict[str, bool]:
+        there = Present()
+        for each in present:
+            there.add(each)
+        return {each["outputs"][0]: each["whole"] for each in there.to_put_back(restored, graph)}
+
+    assert put_back(stripped, compiled, far) == {}
+    assert put_back(stripped, compiled, narrow) == {"dist/a": True}
+    assert put_back(stripped, same) == {"dist": False}
+    assert put_back(compiled, stripped) == {"dist": True}
+    assert put_back(narrow, same) == {}
 
 
 def test_a_restore_waits_for_a_run_that_writes_there():

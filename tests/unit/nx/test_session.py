@@ -124,22 +124,23 @@ def test_what_nx_could_not_restore_may_be_delivered_again():
     converse(nx, handle)
 
 
-def test_outputs_within_those_that_are_restored_later_are_put_back():
-    narrow, wide = raw("p0:build", outputs=["dist/p0"]), raw("p1:build", outputs=["dist"])
+def test_nx_is_told_what_restoring_a_directory_would_wipe_of_others():
+    narrow, wide, same = (
+        raw("p0:build", outputs=["dist/p0"]),
+        raw("p1:build", outputs=["dist"]),
+        raw("p2:build", outputs=["dist"]),
+    )
+    its_own, anybodys = {"outputs": ["dist/p0"], "whole": True}, {"outputs": ["dist"], "whole": False}
 
     async def nx(other: Nx) -> None:
-        await other.send({"do": "plan", "plan": message([narrow, wide])})
-        for expected in (
-            {"do": "result", "id": "p0:build"},
-            {"do": "result", "id": "p1:build"},
-            {"do": "again", "id": "p0:build"},
-        ):
-            assert (await other.next()).items() >= expected.items()
+        await other.send({"do": "plan", "plan": message([narrow, wide, same])})
+        for others in ([], [its_own], [its_own, anybodys]):
+            assert (await other.next())["others"] == others
             await other.send({"do": "shown"})
         assert await other.next() == {"do": "finish"}
 
     async def handle(session: NxSession) -> None:
-        for name in ("p0:build", "p1:build"):
+        for name in ("p0:build", "p1:build", "p2:build"):
             await session.deliver(Delivery(TaskId(name), "success", hash="77", archive=ARCHIVE))
         await session.finish()
 
@@ -196,7 +197,7 @@ def test_what_nx_has_in_its_own_cache_it_shows_itself_and_is_never_given():
         await other.send({"do": "plan", "plan": plan})
         assert await other.next() == {"do": "accept"}
         await other.send({"do": "begun"})
-        assert await other.next() == {"do": "local", "id": "p1:build"}
+        assert await other.next() == {"do": "local", "id": "p1:build", "others": []}
         await other.send({"do": "shown", "id": "p1:build"})
         assert await other.next() == {"do": "finish"}
 
