@@ -20,7 +20,7 @@ class Outcome(Struct, frozen=True):
     started_ms: UnixMs
     ended_ms: UnixMs
     outputs: Blob | None = None
-    """The archive of all declared outputs, already in the blob store; None where there are none or the task failed."""
+    """The archive of all declared outputs, already in the blob store; None where there are none. Of a failed task whatever its tool brings back: reports of tests, for those who look for why."""
     max_rss_bytes: int = 0
     problem: str = ""
     key: str = ""

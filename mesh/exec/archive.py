@@ -53,8 +53,8 @@ def pack(workspace: Path, patterns: Sequence[str], writer: Writer) -> Packed:
     return Packed(len(kept), tuple(name for name in globs.literals if not os.path.lexists(workspace / name)))
 
 
-def restore(archive: Path, workspace: Path, patterns: Sequence[str]) -> None:
-    """Replace all that `patterns` mean in `workspace` by what is in `archive`.
+def restore(archive: Path, workspace: Path, patterns: Sequence[str], *, beside: bool = False) -> None:
+    """Replace all that `patterns` mean in `workspace` by what is in `archive`; with `beside` what is not in that stays.
 
     Raises `CorruptError` with nothing changed where the archive holds what it must not, `StorageError` where this machine cannot hold it; then
     some files may be missing, but none is half written.
@@ -62,8 +62,9 @@ def restore(archive: Path, workspace: Path, patterns: Sequence[str]) -> None:
     globs = Globs(patterns)
     with _contents(archive) as data:
         entries = list(read_entries(data))
-        _check(entries, globs, workspace)
-        clear(workspace, globs)
+        _check(entries, globs, workspace, beside=beside)
+        if not beside:
+            clear(workspace, globs)
         made: set[Path] = set()
         for entry in entries:
             path = workspace / entry.path
@@ -137,7 +138,7 @@ def _contents(archive: Path) -> Iterator[memoryview]:
         yield data
 
 
-def _check(entries: Sequence[Entry], globs: Globs, workspace: Path) -> None:
+def _check(entries: Sequence[Entry], globs: Globs, workspace: Path, *, beside: bool) -> None:
     """Judge a whole archive: order, names, declared or not, and no way through a symbolic link."""
     before = b""
     leaves: set[str] = set()  # files and links: nothing can be below them
@@ -166,7 +167,7 @@ def _check(entries: Sequence[Entry], globs: Globs, workspace: Path) -> None:
             raise CorruptError(f"archive: the symbolic link {path!r} to {entry.target!r} leaves the workspace")
     for parent in sorted({parent for entry in entries for parent in _parents(entry.path)}):
         # One that is itself an output is about to be cleared away.
-        if (workspace / parent).is_symlink() and not globs.match(parent):
+        if (workspace / parent).is_symlink() and (beside or not globs.match(parent)):
             raise CorruptError(
                 f"archive: {parent!r} is a symbolic link in this workspace; outputs are not written through it"
             )

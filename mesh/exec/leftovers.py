@@ -127,7 +127,9 @@ class Leftovers:
             self._prefix = None if where is None else os.fsdecode(where).removesuffix("\n")
         said = await self._git(*_STATUS)
         self._took_ms = (time.monotonic() - began) * 1_000
-        return None if said is None or self._prefix is None else _entries(said, self._prefix)
+        if said is None or self._prefix is None:
+            return None
+        return [entry for entry in _entries(said, self._prefix) if _is_something(self._workspace, entry[0])]
 
     async def _git(self, *arguments: str) -> bytes | None:
         """What git says about this workspace; None where it cannot."""
@@ -169,6 +171,14 @@ def _entries(said: bytes, prefix: str) -> list[tuple[str, bool]]:
     entries = (os.fsdecode(entry) for entry in said.split(b"\0") if entry)
     told = [(entry[3:].removeprefix(prefix), entry[:2] not in _UNTRACKED) for entry in entries]
     return [each for each in told if _OWN_PLACES.isdisjoint(PurePosixPath(each[0]).parts)]
+
+
+def _is_something(workspace: Path, path: str) -> bool:
+    """Whether it is more than directories without a file, which git tells of where they are ignored."""
+    if not path.endswith("/"):
+        return True
+    below = os.walk(workspace / path)
+    return any(files or any(map(os.path.islink, map(Path(folder).joinpath, inner))) for folder, inner, files in below)
 
 
 def _below(path: str, home: str) -> bool:

@@ -51,7 +51,12 @@ class NxOutlet:
     async def show(self, effect: fx.Deliver, task: Task) -> None:
         """Have nx show it, twice if need be: what it found in the way may be gone by then."""
         restores = effect.outputs is not None and (not effect.in_place or task.key in self._session.at_hand)
-        if effect.outputs is not None and restores and not task.cache:
+        if effect.outputs is not None and restores and effect.status == "failure":
+            runner = await self._tools.nx()
+            async with self._restoring:
+                await runner.show_remains(task, effect.outputs)
+            restores = False
+        elif effect.outputs is not None and restores and not task.cache:
             # nx caches nothing of such a task: its outputs came in dte's own archive.
             runner = await self._tools.nx()
             async with self._restoring:

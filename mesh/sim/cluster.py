@@ -279,7 +279,7 @@ class Cluster:
                 return
             del machine.running[task]
             outputs = None
-            if not fails and self.graph.tasks[task].outputs:
+            if self.graph.tasks[task].outputs:
                 outputs = blob_of(f"outputs of {task}".encode())
                 machine.blobs[outputs.digest] = b""
             run = ev.Execution(

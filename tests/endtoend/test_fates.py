@@ -43,6 +43,23 @@ def test_a_failing_task_fails_the_run_and_its_log_is_the_last_thing_one_reads(si
     assert dte("verify", str(main.ledger)).returncode == 0
 
 
+def test_the_reports_of_a_task_that_failed_are_on_the_main_job_and_nothing_is_made_of_them(site_of: MakeSite) -> None:
+    site = site_of(
+        toml(
+            good='command = "true"',  # an agent on which everything fails is not believed
+            test='command = "echo 1 of 9 failed > report; exit 1"\noutputs = ["report", "never-made"]\ndeps = ["good"]',
+            publish='command = "cp report published"\ndeps = ["test"]\noutputs = ["published"]',
+        )
+    )
+    main = site.main("publish", "--agent-wait", "60s")
+    (agent,) = site.agents(1)
+    assert (main.ended(), agent.ended()) == (1, 0)
+    assert main.tasks["test"]["where"] == "agent-1"
+    assert (site.root / "main/workspace/report").read_text() == "1 of 9 failed\n"
+    assert main.tasks["publish"]["status"] == "skipped"
+    assert dte("verify", str(main.ledger)).returncode == 0
+
+
 def test_a_failed_task_is_tried_again_on_another_agent(site_of: MakeSite) -> None:
     both = "touch $SITE/warm-$DTE_TASK; until test $(ls $SITE | grep -c ^warm-) = 2; do sleep 0.05; done"
     flaky = "test -e $SITE/tried || { touch $SITE/tried; echo the first time; exit 3; }"

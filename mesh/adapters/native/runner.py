@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -88,7 +89,7 @@ class NativeRunner:
             await trio.to_thread.run_sync(self._clear, task, spec.cwd)
         exited = await run(spec, log)
         if exited.timed_out or exited.exit_code != 0:
-            return _outcome(exited, exit_code=exited.exit_code or _FAILED)
+            return _outcome(exited, exit_code=exited.exit_code or _FAILED, outputs=await self._remains(task))
         if not task.outputs:
             return _outcome(exited)
         blob, missing, present = await trio.to_thread.run_sync(self._pack, task)
@@ -98,6 +99,14 @@ class NativeRunner:
             )
         self._present[task.id] = present
         return _outcome(exited, outputs=blob)
+
+    async def _remains(self, task: Task) -> Blob | None:
+        """What a task has made of its outputs when it failed: reports above all, for those who look for why."""
+        if task.outputs:
+            with suppress(MeshError):  # that it failed is what counts
+                blob, _, self._present[task.id] = await trio.to_thread.run_sync(self._pack, task)
+                return blob
+        return None
 
     def _spec(self, task: Task) -> Spec:
         if missing := [name for name in task.secret_env if not self._environ.get(name)]:

@@ -40,9 +40,9 @@ class Carried:
         patterns = (*task.outputs, *map(literal, edited))
         return await trio.to_thread.run_sync(self._pack, patterns) if patterns else None
 
-    async def restore(self, task: Task, packed: Blob) -> None:
-        """Put in place what `pack` has packed. Raises `CorruptError`."""
-        await trio.to_thread.run_sync(self._restore, task, packed)
+    async def restore(self, task: Task, packed: Blob, *, beside: bool = False) -> None:
+        """Put in place what `pack` has packed, instead of what is there or `beside` it. Raises `CorruptError`."""
+        await trio.to_thread.run_sync(self._restore, task, packed, beside)
 
     def _edits(self) -> Edits:
         environ = without_ours(os.environ)
@@ -63,13 +63,13 @@ class Carried:
             archive.pack(self._workspace, patterns, writer)
             return writer.finish()
 
-    def _restore(self, task: Task, packed: Blob) -> None:
+    def _restore(self, task: Task, packed: Blob, beside: bool) -> None:
         path = self._blobs.find(packed.digest)
         if path is None:
             raise CorruptError(f"{task.id}: {packed.digest} is not in the blob store")
         declared = Globs(task.outputs)
         edited = [literal(name) for name in archive.names(path) if not declared.match(name)]
-        archive.restore(path, self._workspace, (*task.outputs, *edited))
+        archive.restore(path, self._workspace, (*task.outputs, *edited), beside=beside)
 
 
 def changed(before: Edits, after: Edits) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from mesh.adapters.nx.node_path import here, likely_node_path
 from mesh.adapters.nx.plan import nx_graph, nx_id
 from mesh.adapters.nx.session import Loopback
 from mesh.adapters.nx.worker import NxWorker
+from mesh.errors import MeshError
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
 from mesh.exec.ending import end_processes
 from mesh.exec.passing import taken
@@ -138,11 +139,14 @@ class NxRunner:
             whole += f"\n> nx run {beside} (ran beside {nx_id(task)})\n\n{it_said}".encode()
         said = words.end(whole)
         try:
-            outputs = await self._outputs(task, reply["hash"], edited) if success else None
+            if success:
+                outputs = await self._outputs(task, reply["hash"], edited)
+            else:
+                outputs = None if planned_here else await self._remains(task)
         except NotKeptError as error:
             error.log = said
             raise
-        if outputs is not None:
+        if success and outputs is not None:
             self._is_here(task, outputs)
         return Outcome(
             status="success" if success else "failure",
@@ -155,6 +159,12 @@ class NxRunner:
             cached=reply["status"] in _FROM_CACHE,
             log=said,
         )
+
+    async def show_remains(self, task: Task, remains: Blob) -> None:
+        """Put what `task` left when it failed beside what is here, as far as that can be: the failure itself is what counts."""
+        with suppress(MeshError):
+            async with self.ground.restoring(task):
+                await self._carried.restore(task, remains, beside=True)
 
     async def aclose(self) -> None:
         """End nx and what is left of its tasks, and remove its private cache."""
@@ -189,6 +199,12 @@ class NxRunner:
             reason = self._archives.not_kept(nx_hash) or "nx sent no archive of them to dte's cache"
             raise NotKeptError(task.id, reason)
         return kept
+
+    async def _remains(self, task: Task) -> Blob | None:
+        """What `task` left where its outputs belong when it failed, reports of tests above all: of a failure nx keeps nothing."""
+        with suppress(MeshError):
+            return await self._carried.pack(task)
+        return None
 
     async def pack(self, task: Task) -> Blob | None:
         """The outputs of `task` as they are in this workspace, in dte's own archive; None where it declares none."""

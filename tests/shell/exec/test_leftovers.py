@@ -51,6 +51,15 @@ def test_ignored_and_untracked_files_that_nobody_declares_are_told_once(checkout
     assert second.remark() == ""
 
 
+def test_directories_without_a_file_are_nothing_until_there_is_one(checkout: Path) -> None:
+    (checkout / "a/tmp").mkdir()
+    empty, filled = left_by(
+        checkout, {}, {"a/tmp/cache/x": "1"}, and_then=lambda: (checkout / "tmp/a/b").mkdir(parents=True, exist_ok=True)
+    )
+    assert empty == Left()
+    assert filled == Left(untracked=("a/tmp/",))
+
+
 def test_in_a_folder_of_a_repository_paths_are_from_there_and_nobody_looks_elsewhere(tmp_path: Path) -> None:
     repository, inside = tmp_path / "checkout", "front end/app/"
     make_repository(repository, {f"{inside}a/source": "1\n", "back/source": "1\n", ".gitignore": "dist\ntmp\n"})

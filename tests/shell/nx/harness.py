@@ -161,7 +161,7 @@ class Mesh:
 
     async def _deliver(self, session: NxSession, task: Task, outcome: Outcome, *, here: bool) -> None:
         archive = None
-        if outcome.outputs is not None and not here:
+        if outcome.status == "success" and outcome.outputs is not None and not here:
             self._carry(outcome.outputs, self._main)
             archive = outcome.outputs
         await session.deliver(

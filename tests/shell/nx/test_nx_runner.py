@@ -246,6 +246,20 @@ def test_a_wide_output_does_not_wipe_the_narrow_one_within_it(tmp_path: Path):
     on_agent(tmp_path, ["run-many", "-t", "wide"], scene, projects=1, targets=("build", "wide"))
 
 
+def test_what_a_failed_task_left_of_its_outputs_is_put_beside_what_is_there(tmp_path: Path):
+    async def scene(agent: Node, graph: Graph) -> None:
+        test, reports = graph.tasks[TaskId("p0:test")], agent.workspace.path / "coverage/p0"
+        reports.mkdir(parents=True)
+        (reports / "junit.xml").write_text("1 failure")
+        failed = await agent.runner.run(test, lambda _: None)  # there is no build of what it tests
+        assert (failed.status, failed.outputs is None) == ("failure", False)
+        (reports / "junit.xml").rename(reports / "earlier.xml")
+        await agent.runner.show_remains(test, failed.outputs)
+        assert {file.name for file in reports.iterdir()} == {"junit.xml", "earlier.xml"}
+
+    on_agent(tmp_path, ["run-many", "-t", "test"], scene, projects=1, targets=("build", "test"))
+
+
 def test_of_two_tasks_that_declare_the_same_directory_none_wipes_what_the_other_made(tmp_path: Path):
     async def scene(agent: Node, graph: Graph) -> None:
         build, beside = graph.tasks[TaskId("p0:build")], graph.tasks[TaskId("p0:beside")]

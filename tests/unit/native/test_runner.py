@@ -91,9 +91,14 @@ def test_a_task_without_outputs_has_none(machine: Machine) -> None:
     assert machine.run(task("true")).outputs is None
 
 
-def test_a_failure_keeps_its_exit_code_and_no_outputs(machine: Machine) -> None:
-    outcome = machine.run(task("echo x > out; exit 3", "out"))
-    assert (outcome.status, outcome.exit_code, outcome.outputs, outcome.problem) == ("failure", 3, None, "")
+def test_a_failure_keeps_its_exit_code_and_what_it_made_of_its_outputs(machine: Machine, other: Machine) -> None:
+    one = task("echo red > report; exit 3", "report", "never-made")
+    outcome = machine.run(one)
+    assert (outcome.status, outcome.exit_code, outcome.problem) == ("failure", 3, "")
+    assert outcome.outputs is not None
+    other.copy(machine, outcome.outputs)
+    other.restore(one, outcome.outputs)
+    assert (other.workspace / "report").read_text() == "red\n"
 
 
 def test_a_declared_output_that_was_not_made_is_a_failure_that_names_it(machine: Machine) -> None:
