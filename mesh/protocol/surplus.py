@@ -54,7 +54,7 @@ class Surplus(Struct):
     copies_pay: bool = False
     """In this run a copy of a task has come before the first attempt at it."""
     _takes_nothing: dict[NodeId, None] = field(default_factory=dict)
-    """Who can run no task of all that there are."""
+    """Who can run no task of all that are not the main job's own."""
     _worked_until: dict[NodeId, Instant] = field(default_factory=dict)
     _idle_since: dict[NodeId, Instant] = field(default_factory=dict)
     _looked_at: Instant | None = None
@@ -62,7 +62,8 @@ class Surplus(Struct):
     def compared(self, agent: Agent, market: Market) -> None:
         """It has said what it cannot run."""
         self._takes_nothing.pop(agent.node, None)
-        if market.tasks and all(task in agent.cannot for task in market.tasks):
+        offered = [task for task, state in market.tasks.items() if state.task.where != "main"]
+        if offered and all(task in agent.cannot for task in offered):
             self._takes_nothing[agent.node] = None
 
     def busy(self, agent: NodeId) -> None:

@@ -4,7 +4,7 @@ Some tasks declare a directory that holds another task's outputs (a `dist` at th
 the other, so that who restores has to put that back afterwards.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
@@ -13,6 +13,7 @@ import trio
 
 from mesh.errors import UsageError
 from mesh.exec.globs import Globs
+from mesh.exec.places import Places
 from mesh.graph import Graph, Task
 from mesh.types import TaskId
 
@@ -27,18 +28,12 @@ class Present:
 
     def __init__(self) -> None:
         self._tasks: dict[TaskId, Task] = {}
-        self._at: dict[str, dict[TaskId, None]] = {}
-        """Who takes up this very place."""
-        self._below: dict[str, dict[TaskId, None]] = {}
-        """Who takes up this place, or one below it."""
+        self._places = Places[TaskId]()
 
     def add(self, task: Task) -> None:
         """Its outputs have been put in place."""
         self._tasks[task.id] = task
-        for place in _places(task):
-            self._at.setdefault(place, {})[task.id] = None
-            for above in _upwards(place):
-                self._below.setdefault(above, {})[task.id] = None
+        self._places.add(task.id, _places(task))
 
     def within(self, task: Task) -> list[Task]:
         """Those that are narrower: a place of theirs lies in one of `task`, and none the other way round."""
@@ -62,21 +57,7 @@ class Present:
         return found
 
     def _sharing(self, task: Task) -> list[Task]:
-        found: dict[TaskId, None] = {}
-        for place in _places(task):
-            found |= self._below.get(place, {})
-            for above in _upwards(place):
-                found |= self._at.get(above, {})
-        found.pop(task.id, None)
-        return [self._tasks[other] for other in found]
-
-
-def _upwards(place: str) -> Iterator[str]:
-    """The place, the directories around it, and the workspace."""
-    while place:
-        yield place
-        place = place.rpartition("/")[0]
-    yield ""
+        return [self._tasks[other] for other in self._places.sharing(_places(task)) if other != task.id]
 
 
 class Ground:

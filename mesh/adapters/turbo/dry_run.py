@@ -18,6 +18,7 @@ WAIT_MS: Final = 300_000
 TASKS_MAX: Final = 200_000
 _NOTHING: Final = "<NONEXISTENT>"
 _SAID_CHARS: Final = 1_000
+_DEFAULT: Final = "$TURBO_DEFAULT$"
 
 
 class DryTask(Struct, frozen=True):
@@ -44,6 +45,8 @@ class DryTask(Struct, frozen=True):
     """Variables that are hashed, as patterns."""
     default_inputs: bool
     """Whatever lies in the package is an input."""
+    asked: tuple[str, ...]
+    """What else is an input, as patterns, relative to the package: git ignored or not."""
 
     @classmethod
     def from_json(cls, value: Any) -> "DryTask":
@@ -67,7 +70,8 @@ class DryTask(Struct, frozen=True):
             external=read.text("hashOfExternalDependencies", default=""),
             variables=_variables(read.table("environmentVariables")),
             names=_names(read.table("environmentVariables")),
-            default_inputs=not asked or "$TURBO_DEFAULT$" in asked,
+            default_inputs=not asked or _DEFAULT in asked,
+            asked=tuple(pattern for pattern in asked if pattern != _DEFAULT),
         )
 
 

@@ -6,6 +6,7 @@
     no such script in the package                    no task: what depends on it depends on what it depends on
     `cache: false`, persistent, or behind one        main only: an agent's turbo would run it once more for each task behind it
     in a package whose outputs git does not ignore,  main only: once they are there they are inputs, and the hash is another
+      whose `inputs` name what a task makes,
       or behind one
     its result is at hand on the main job            main only, and done at once
 
@@ -15,8 +16,10 @@ What stays on main takes no slot of the mesh there: turbo itself starts it when 
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any, Final
 
 import trio
@@ -26,8 +29,10 @@ from mesh.adapters.turbo.command import TurboCommand, program
 from mesh.adapters.turbo.dry_run import DryRun, DryTask, configuration, dry_run
 from mesh.adapters.turbo.errors import TurboError
 from mesh.adapters.turbo.ignored import not_ignored, tracked
-from mesh.errors import RemoteError
+from mesh.errors import RemoteError, UsageError
 from mesh.exec.environment import without_ours
+from mesh.exec.globs import Globs
+from mesh.exec.places import Places
 from mesh.graph import Graph, Resources, Task
 from mesh.types import TaskId
 
@@ -41,6 +46,7 @@ _PACKED_CHARS: Final = 2 * _MARK_CHARS
 _TOLD_MAX: Final = 3
 _NOT_IGNORED: Final = "git does not ignore what is made in its package"
 _TRACKED: Final = "git tracks what is made in its package"
+_ROOT: Final = "$TURBO_ROOT$/"
 _ONLY_HERE: Final = ("--summarize", "--json", "--log-file", "--profile", "--anon-profile")
 """Options that would have the dry run write something."""
 _EVERYWHERE: Final = ("--global-deps", "--root-turbo-json")
@@ -291,16 +297,27 @@ async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str
     seen = {task: some for task, every in loose.items() if (some := _likely(dry.tasks[task], every, workspace))}
     paths = list(dict.fromkeys(path for some in seen.values() for path in some))
     committed = await trio.to_thread.run_sync(tracked, workspace, paths)
-    packages: dict[str, str] = {}
+    packages: dict[str, dict[str, str]] = {}
     for task_id, some in seen.items():
-        packages.setdefault(dry.tasks[task_id].directory, _TRACKED if committed.issuperset(some) else _NOT_IGNORED)
-    kept = {task.id: reason for task in _real(dry) if (reason := _stays(task, packages))}
+        reason = _TRACKED if committed.issuperset(some) else _NOT_IGNORED
+        packages.setdefault(dry.tasks[task_id].directory, {}).update(dict.fromkeys(some, reason))
+    taken_in = {path for task in _real(dry) for path in _taken_in(task, packages)}
+    paths = [path for path in paths if path in taken_in]
+    committed = committed.intersection(paths)
+    own, others = _fed(dry)
+    kept = {task.id: reason for task in _real(dry) if (reason := _stays(task, packages, others))}
     first = [*kept]
     for task in _in_order(dry.tasks):
         if task.exists and task.id not in kept:
-            behind = next((dep for dep in _contracted(task, dry.tasks) if dep in kept), None)
-            if behind is not None:
-                kept[task.id] = f"it depends on {behind}, which stays on the main job"
+            for dep in _contracted(task, dry.tasks):
+                if dep in kept:
+                    kept[task.id] = f"it depends on {dep}, which stays on the main job"
+                elif dep in own:
+                    kept[task.id] = f"it depends on {dep}, whose `inputs` name what it makes itself ({own[dep]})"
+                    first.append(task.id)
+                else:
+                    continue
+                break
     notices = []
     if first:
         more = f", and so do {len(kept) - 1} more" if len(kept) > 1 else ""
@@ -321,21 +338,77 @@ def _some(paths: Sequence[str]) -> str:
     return ", ".join(paths[:_TOLD_MAX]) + (f" and {len(paths) - _TOLD_MAX} more" if len(paths) > _TOLD_MAX else "")
 
 
-def _stays(task: DryTask, packages: Mapping[str, str]) -> str:
-    """Why it stays, or ""; `packages` are directories whose outputs count as inputs, each with the reason."""
+def _stays(task: DryTask, packages: Mapping[str, Mapping[str, str]], fed: Mapping[str, str]) -> str:
+    """Why it stays, or ""; `packages` are directories whose outputs count as inputs, each with the reason, and `fed` tasks that name such inputs."""
     if task.persistent:
         return "it runs until it is stopped"
     if task.beside:
         return "others run beside it"
     if not task.cache:
         return "turbo does not cache it, so its results cannot be passed on"
-    return packages.get(task.directory, "") if task.default_inputs else ""
+    if task.id in fed:
+        return f"its `inputs` name what another task makes ({fed[task.id]})"
+    return next(iter(_taken_in(task, packages).values()), "")
+
+
+def _taken_in(task: DryTask, packages: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """What is made in its package and counts as its input, each with the reason."""
+    made = packages.get(task.directory, {}) if task.default_inputs else {}
+    without = [_input_from_root(task.directory, pattern) for pattern in task.asked if pattern.startswith("!")]
+    inputs = _globs(["**", *without]) if made and without else None
+    return {path: reason for path, reason in made.items() if inputs is None or inputs.match(path)}
+
+
+def _fed(dry: DryRun) -> tuple[dict[str, str], dict[str, str]]:
+    """Tasks whose `inputs` name outputs, each with one: first those that name their own, then those that name others'. Git's ignoring has no say
+    there, and turbo hashes before anything is made, so that where such an output lies already the hash is another.
+    """
+    own: dict[str, str] = {}
+    others: dict[str, str] = {}
+    made = Places[tuple[str, str]]()
+    for task in _real(dry):
+        for pattern in _outputs(task).values():
+            made.add((task.id, pattern), [_static(pattern)])
+    for task in _real(dry):
+        asked = [_input_from_root(task.directory, pattern) for pattern in task.asked]
+        inputs = _globs(asked)
+        named = [path for pattern in asked if inputs.match(path := _one_of(pattern))]
+        for maker, pattern in made.sharing(inputs.prefixes):
+            if inputs.match(_one_of(pattern)) or (named and any(map(_globs([pattern]).match, named))):
+                (own if maker == task.id else others).setdefault(task.id, pattern)
+    return own, others
+
+
+def _static(pattern: str) -> str:
+    """The directory, or the file, in which everything is that `pattern` matches."""
+    before, star, _ = pattern.partition("*")
+    return before.rpartition("/")[0] if star else pattern
+
+
+def _input_from_root(directory: str, pattern: str) -> str:
+    away, path = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
+    return away + normpath(path.removeprefix(_ROOT) if path.startswith(_ROOT) else _from_root(directory, path))
+
+
+def _globs(patterns: Iterable[str]) -> Globs:
+    """Those of `patterns` that stay within the workspace, and can be read as ours."""
+    readable: list[str] = []
+    for pattern in patterns:
+        with suppress(UsageError):
+            Globs([pattern])
+            readable.append(pattern)
+    return Globs(readable)
+
+
+def _one_of(pattern: str) -> str:
+    """A path that is as good as any that `pattern` matches."""
+    return str(PurePosixPath(pattern.replace("**", "x").replace("*", "x")))
 
 
 def _outputs(task: DryTask) -> dict[str, str]:
     """What a task makes: a path that is as good as any that a pattern matches, and the pattern, both from the workspace's root."""
     patterns = [_from_root(task.directory, output) for output in task.outputs if not output.startswith("!")]
-    return {str(PurePosixPath(each.replace("**", "x").replace("*", "x"))): each for each in patterns}
+    return {_one_of(each): each for each in patterns}
 
 
 def _likely(task: DryTask, paths: Sequence[str], workspace: Path) -> list[str]:
@@ -349,8 +422,7 @@ def _likely(task: DryTask, paths: Sequence[str], workspace: Path) -> list[str]:
 
 
 def _is_there(pattern: str, workspace: Path) -> bool:
-    directory, star, _ = pattern.partition("*")
-    return not star or (workspace / directory.rpartition("/")[0]).exists()
+    return "*" not in pattern or (workspace / _static(pattern)).exists()
 
 
 def _nothing_to_give(found: TurboPlan) -> str:

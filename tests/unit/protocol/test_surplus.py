@@ -294,6 +294,16 @@ def test_when_the_only_agent_goes_that_takes_nothing_the_main_job_begins_at_once
     assert run.end.verdict == "success"
 
 
+def test_agents_that_take_nothing_of_what_is_not_the_main_jobs_own_go_and_it_begins_at_once():
+    run = Main(task("x"), task("own", "x", where="main"), wait_ms=60_000)
+    for agent in ("a1", "a2"):
+        run.agent(agent, cannot={"x": "its files are others"})
+    while not run.awards:
+        run.wait(100)
+    assert run.now < 10_000
+    assert run.awards == [("main", "x", 1)]
+
+
 def test_for_the_copy_of_what_will_soon_be_overdue_one_stays_a_few_seconds_and_no_longer():
     run = main_with("a1", "a2", tasks=(task("x"), task("long", "x")))
     worker = run.awards[0][0]

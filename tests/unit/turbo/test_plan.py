@@ -174,6 +174,29 @@ def test_what_counts_as_an_input_once_it_is_made_keeps_its_package_here_with_adv
     assert len(notices) == 2
 
 
+@pytest.mark.parametrize(
+    "inputs",
+    [["dist/**"], ["dist/index.js"], ["**/*", "!src/**"], ["$TURBO_ROOT$/packages/a/dist/**"], ["../a/dist/**"]],
+)
+def test_inputs_that_name_what_another_task_makes_keep_a_task_and_all_behind_it_here(tmp_path: Path, inputs: list[str]):
+    check = raw("a#check", "a#build", definition={"inputs": inputs}, outputs=[])
+    run = dry(raw("a#build"), check, raw("a#push", "a#check"))
+    assert where(run, tmp_path) == {"a#build": "any", "a#check": "main", "a#push": "main"}
+    assert kept(run, tmp_path)["a#check"] == "its `inputs` name what another task makes (packages/a/dist/**)"
+
+
+@pytest.mark.parametrize("inputs", [["src/**"], ["**/*", "!dist/**"], ["*.json"], ["$TURBO_DEFAULT$", "!dist/**"]])
+def test_inputs_that_name_nothing_that_is_made_keep_nothing_here(tmp_path: Path, inputs: list[str]):
+    run = dry(raw("a#build", definition={"inputs": inputs}), raw("b#build", "a#build", definition={"inputs": inputs}))
+    assert not kept(run, tmp_path)
+
+
+def test_a_task_that_takes_in_what_it_makes_runs_anywhere_and_what_is_behind_it_does_not(tmp_path: Path):
+    run = dry(raw("a#build", definition={"inputs": ["**/*"]}), raw("b#build", "a#build"), raw("c#build", "b#build"))
+    assert where(run, tmp_path) == {"a#build": "any", "b#build": "main", "c#build": "main"}
+    assert "whose `inputs` name what it makes itself" in kept(run, tmp_path)["b#build"]
+
+
 def test_of_a_list_of_outputs_for_all_packages_what_is_not_there_is_not_this_packages(tmp_path: Path):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".gitignore").write_text("dist\n.turbo\n")
