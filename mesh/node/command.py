@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -60,6 +61,8 @@ class Command:
         self._planned = 0
         self._objections: list[str] = []
         """Why what it started was not distributed; the user has been told."""
+        self._failed: list[TaskId] = []
+        """Tasks that a turbo has failed for, and which nobody was given."""
         self._gave_up = False
         """A turbo, and all that started it, was ended because the run had stopped early."""
         self._calls = 0
@@ -195,11 +198,14 @@ class Command:
             env = turbo_environment.main_environment(environ, session.url, loopback.token)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._give_up, peer, session, outlet)
+                if not planned.goes_on:
+                    nursery.start_soon(_let_stop, session, peer.settings.workspace)
                 code = await execute(env, session.let_go)
                 nursery.cancel_scope.cancel()
             # Of what was ended the code says nothing, and the verdict does.
             exit_code = 0 if self._gave_up else code
             session.command_ended(exit_code)
+            self._failed += session.failed_by_themselves(peer.settings.workspace)
         for notice in session.afterwards(peer.settings.workspace):
             peer.observer.news(Notice(notice))
         return exit_code
@@ -240,7 +246,7 @@ class Command:
         with trio.move_on_after(SETTLE_MS / 1000 if self.exit_code == 0 else 0):
             await peer.shell.until_ended()
         # Whoever wanted the rest is gone.
-        peer.shell.happen(ev.Stop("the end of the command", unwanted=True))
+        peer.shell.happen(ev.Stop("the end of the command", unwanted=True, failed=tuple(self._failed)))
 
     def _hint(self, peer: Peer) -> str:
         """What may have kept an nx from being found."""
@@ -271,6 +277,20 @@ class Command:
             await _end(child, peer.cookie)
             raise
         return code if code >= 0 else 128 - code
+
+
+async def _let_stop(session: TurboSession, workspace: Path) -> None:
+    """Turbo ends at its first failure, but not while one of its reads is held: when a task has failed on an agent and here too, nothing is held any more."""
+    before: frozenset[TaskId] = frozenset()
+    while True:
+        await trio.sleep(LOOK_MS / 1000)
+        now = [task for task in session.failed if session.came_to_nothing(task, workspace)]
+        over = frozenset([task for task in now if await session.have_ended((task,), workspace)])
+        # Twice, since between turbo's first line of a log and its process there is a moment.
+        if over & before:
+            session.let_go()
+            return
+        before = over
 
 
 def _by_itself(task: TaskId, status: TaskStatus, took_ms: int, *, cached: bool) -> TaskEnded:

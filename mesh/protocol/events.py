@@ -171,6 +171,8 @@ class Stop(Struct, frozen=True):
     """It is not that anybody wants it: this node cannot go on."""
     unwanted: bool = False
     """Nobody wants the rest any more: what has failed by then is what the run came to."""
+    failed: tuple[TaskId, ...] = ()
+    """Tasks that have failed on the main job without having been given to anybody: its tool ran them by itself."""
 
 
 class Over(Struct, frozen=True):

@@ -20,7 +20,7 @@ from mesh.protocol.brake import Brake, Brakes
 from mesh.protocol.bulletin import Bulletin
 from mesh.protocol.doubts import Doubt, Doubts
 from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
-from mesh.protocol.events import Delivered, Heard, Undelivered
+from mesh.protocol.events import Delivered, Heard, Stop, Undelivered
 from mesh.protocol.facts import difference
 from mesh.protocol.market import Agent, Market
 from mesh.protocol.membership import Peer
@@ -572,18 +572,19 @@ class Leader(Struct):
         verdict: news.Verdict = "error" if self.broken else "failure" if self.market.has_failed() else "success"
         return self._end(verdict, self.broken, now)
 
-    def stop(self, reason: str, now: Instant, *, broken: bool = False, unwanted: bool = False) -> list[Effect]:
+    def stop(self, event: Stop, now: Instant) -> list[Effect]:
         """Somebody wants the run to end: nothing new is started, what runs is ended, and every task is accounted for."""
         if self.verdict is not None:
             return []
-        verdict: news.Verdict = (
-            "error" if broken else "failure" if unwanted and self.market.has_failed() else "cancelled"
-        )
-        effects: list[Effect] = []
-        for state in list(self.market.tasks.values()):
-            if state.phase is not Phase.DONE:
-                effects += self._decide(state, "cancelled", f"the run was stopped by {reason}", now)
-        return [*effects, *self._end(verdict, f"stopped by {reason}", now)]
+        why = f"stopped by {event.reason}"
+        doubts = self.doubts.settle_all() if event.unwanted else ()
+        effects = [each for doubt in doubts for each in self._count(doubt, now)]
+        for task in event.failed:
+            effects += self._decide(self.market.tasks[task], "failure", "it failed on the main job", now)
+        failed = event.unwanted and self.market.has_failed()
+        for state in [*self.market.tasks.values()]:
+            effects += self._decide(state, "cancelled", f"the run was {why}", now)
+        return [*effects, *self._end("error" if event.broken else "failure" if failed else "cancelled", why, now)]
 
     def _end(self, verdict: news.Verdict, reason: str, now: Instant) -> list[Effect]:
         self.verdict = verdict

@@ -546,7 +546,7 @@ class Node:
     def _stop(self, event: ev.Stop, now: Instant) -> list[fx.Effect]:
         reason = event.reason
         if self.leader is not None:
-            return self.leader.stop(reason, now, broken=event.broken, unwanted=event.unwanted)
+            return self.leader.stop(event, now)
         goodbye = Leave(f"stopped by {reason}")
         effects: list[fx.Effect] = [fx.Send(node, goodbye) for node in self.membership.linked()]
         return [*effects, *self._leave(f"stopped by {reason}")]

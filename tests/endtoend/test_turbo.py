@@ -74,7 +74,26 @@ def test_a_failing_task_ends_turbo_with_its_own_code_and_its_log(site: TurboSite
     assert main.tasks["p1#test"]["status"] == "failure"
 
 
-@pytest.mark.slow
+def test_turbo_ends_at_its_first_failure_and_waits_for_nothing_that_agents_are_at(site: TurboSite):
+    tool = site.workspace.path / "tools/task.mjs"
+    tool.write_text(
+        "const at = (name) => process.cwd().endsWith(name) && process.argv[2] === 'test';\n"
+        "if (at('p1')) { console.log('p1 is broken'); process.exit(7); }\n"
+        "if (at('p2')) { await new Promise((done) => setTimeout(done, 120_000)); }\n" + tool.read_text()
+    )
+    commit(site.workspace.path)
+    command = ("run", "test", "--filter=p1", "--filter=p2")
+    expected = site.clone("alone").turbo(*command)
+    agents = [site.agent(name) for name in ("a1", "a2")]
+    main = site.turbo(*command)
+    assert main.ended(100) == expected.returncode == 7
+    assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
+    assert "p1 is broken" in main.out.read_text()
+    assert main.json["verdict"] == "failure"
+    assert main.tasks["p1#test"]["status"] == "failure"
+    assert main.tasks["p2#test"]["status"] == "cancelled"
+
+
 @pytest.mark.slow
 def test_after_enough_failures_turbo_ends_without_doing_the_rest_here(site: TurboSite):
     (site.workspace.path / "packages/p1/BROKEN").touch()

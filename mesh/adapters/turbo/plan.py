@@ -82,6 +82,8 @@ class TurboPlan:
     remote: Mapping[str, str] | None = field(default=None, repr=False)
     """The user's own remote cache."""
     signed: bool = False
+    goes_on: bool = False
+    """Whether turbo runs what it can when a task has failed (`--continue`)."""
     cache_dir: Path | None = None
     kept: Mapping[str, str] = field(default_factory=dict)
     """Tasks that stay on the main job, with the reason."""
@@ -190,6 +192,7 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
         environment=environment.shipped(environ, dry.all_names()),
         remote=_remote(settings, environ),
         signed=signed,
+        goes_on=command.says("--continue") not in (None, "never"),
         cache_dir=workspace / settings.text("cacheDir", default="node_modules/.cache/turbo"),
         kept=kept,
         notices=notices,

@@ -204,6 +204,19 @@ class TurboSession:
                 return False
         return True
 
+    def came_to_nothing(self, task_id: TaskId, workspace: Path) -> bool:
+        """Whether turbo has begun with it here, and has no result of it: it runs still, or it has failed. Of what turbo does not cache nobody can tell."""
+        task = self.graph.tasks[task_id]
+        nothing = self.artifacts.stored(task.key) is None and self.visit.put(task.key) is None
+        return task.cache and nothing and self.has_run(task_id, workspace)
+
+    def failed_by_themselves(self, workspace: Path) -> tuple[TaskId, ...]:
+        """Tasks that turbo was let on to, so that nobody was given them, and which it has failed for."""
+        if self.exit_code == 0:
+            return ()
+        let_on = (task.id for task in self.graph.tasks.values() if task.key in self._let_on)
+        return tuple(task for task in let_on if self.came_to_nothing(task, workspace))
+
     def _put_of(self, tasks: Iterable[TaskId]) -> tuple[TaskId, ...]:
         return tuple(task for task in tasks if self.visit.put(self.graph.tasks[task].key) is not None)
 
@@ -294,7 +307,9 @@ class MainTurboRunner:
         session = self._session
         elsewhere = frozenset(session.graph.tasks[other].key for other in session.elsewhere())
         if elsewhere and self._came_to_nothing(task):
-            # It did, and that has failed, which only turbo's end will tell; until then it gets on with what the others bring.
+            # It did, and that has failed, which only turbo's end will tell; until then it gets on with what the others bring, if it goes on at all.
+            if not session.plan.goes_on:
+                session.let_go()
             return
         session.let_on(elsewhere)
 
@@ -316,9 +331,7 @@ class MainTurboRunner:
         )
 
     def _came_to_nothing(self, task: Task) -> bool:
-        if not task.cache or self._session.visit.put(task.key) is not None:
-            return False
-        return self._session.artifacts.stored(task.key) is None and self._session.has_run(task.id, self._workspace)
+        return self._session.came_to_nothing(task.id, self._workspace)
 
 
 async def _runs(turbo_hash: str) -> bool:

@@ -200,6 +200,16 @@ def test_when_the_others_leave_a_doubtful_failure_is_tried_on_the_main_job():
     assert where(run, "one") == ["a1", "a2", "main"]
 
 
+def test_where_nobody_wants_the_rest_what_was_in_doubt_and_what_a_tool_failed_for_by_itself_has_failed():
+    run, failed = broken_agent()
+    others = [name for number in range(8) if (name := f"t{number}") not in failed]
+    run.step(Stop("the end of the command", unwanted=True, failed=(others[0],)))
+    assert run.end.verdict == "failure"
+    assert [run.ended[name] for name in (*failed, others[0])] == ["failure"] * (len(failed) + 1)
+    assert {run.ended[name] for name in others[1:]} <= {"cancelled"}
+    assert verify(run.ledger_files()).ok
+
+
 def test_a_stopped_run_records_what_was_in_doubt():
     run, failed = broken_agent()
     run.step(Stop("SIGINT"))
