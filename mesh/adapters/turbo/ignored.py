@@ -1,9 +1,12 @@
 """Whether git ignores what tasks make: turbo takes every file of a package that it does not for an input."""
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
+from mesh.errors import UsageError
+from mesh.exec.globs import Globs
 
 WAIT_MS: Final = 60_000
 _NONE_IGNORED: Final = 1
@@ -25,14 +28,29 @@ def not_ignored(workspace: Path, places: Mapping[str, Sequence[str]]) -> dict[st
     return {task: paths for task, paths in seen.items() if paths}
 
 
-def tracked(workspace: Path, paths: Sequence[str]) -> frozenset[str]:
-    """Those of `paths` that are committed, or about to be: .gitignore says nothing of them."""
-    if not paths:
+def tracked(workspace: Path, patterns: Mapping[str, str]) -> frozenset[str]:
+    """Those paths that are committed, or about to be, so that .gitignore says nothing of them; `patterns` has what each one is an example of. Of
+    `*/package.json` it counts that such a file is committed anywhere.
+    """
+    if not patterns:
         return frozenset()
     try:
-        return _paths(_git(workspace, "ls-files", "-z")).intersection(paths)
+        files = _paths(_git(workspace, "ls-files", "-z"))
     except (OSError, subprocess.SubprocessError):
         return frozenset()
+    return frozenset(path for path, pattern in patterns.items() if path in files or _names_one(pattern, files))
+
+
+def _names_one(pattern: str, files: Iterable[str]) -> bool:
+    """Whether `pattern`, which says the name of a file and leaves open where it is, means one of `files`."""
+    name = pattern.rpartition("/")[2]
+    if "*" not in pattern or "*" in name:
+        return False
+    try:
+        globs = Globs([pattern])
+    except UsageError:  # turbo understands it, dte does not
+        return False
+    return any(file.endswith(f"/{name}") and globs.match(file) for file in files)
 
 
 def _git(workspace: Path, *arguments: str, asked: str = "") -> "subprocess.CompletedProcess[bytes]":

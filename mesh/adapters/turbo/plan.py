@@ -299,7 +299,8 @@ async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str
     loose = await trio.to_thread.run_sync(not_ignored, workspace, places)
     seen = {task: some for task, every in loose.items() if (some := _likely(dry.tasks[task], every, workspace))}
     paths = list(dict.fromkeys(path for some in seen.values() for path in some))
-    committed = await trio.to_thread.run_sync(tracked, workspace, paths)
+    patterns = {path: pattern for task in _real(dry) for path, pattern in _outputs(task).items()}
+    committed = await trio.to_thread.run_sync(tracked, workspace, {path: patterns.get(path, path) for path in paths})
     packages: dict[str, dict[str, str]] = {}
     for task_id, some in seen.items():
         reason = _TRACKED if committed.issuperset(some) else _NOT_IGNORED
@@ -330,7 +331,7 @@ async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str
             f"git does not ignore {_some(untracked)}, which tasks make and turbo then takes for inputs; put it into .gitignore"
         )
     if committed:
-        told = _some([path for path in paths if path in committed])
+        told = _some([patterns.get(path, path) for path in paths if path in committed])
         notices.append(
             f"git tracks {told}, which tasks declare as outputs and turbo takes for inputs; take it out of the outputs in turbo.json"
         )

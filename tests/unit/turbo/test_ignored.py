@@ -26,10 +26,10 @@ def test_what_is_committed_is_not_ignored_whatever_the_rules_say(tmp_path: Path)
     (tmp_path / "out").write_text("x")
     subprocess.run(["git", "add", "-f", "out"], cwd=tmp_path, check=True)
     assert not_ignored(tmp_path, {"a#b": ["out"]}) == {"a#b": ["out"]}
-    assert tracked(tmp_path, ["out", "dist/x"]) == {"out"}
+    assert tracked(tmp_path, {"out": "out", "dist/x": "dist/**"}) == {"out"}
 
 
 def test_without_git_nothing_is_held_against_anything(tmp_path: Path):
     assert not_ignored(tmp_path, PLACES) == {}
     assert not_ignored(tmp_path / "missing", PLACES) == {}
-    assert tracked(tmp_path / "missing", ["out"]) == tracked(tmp_path, ["out"]) == frozenset()
+    assert tracked(tmp_path / "missing", {"out": "out"}) == tracked(tmp_path, {"out": "out"}) == frozenset()

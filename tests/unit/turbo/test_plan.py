@@ -156,6 +156,7 @@ def test_what_cannot_be_read_is_refused():
         (["dist/**", "made.json"], "git does not ignore", "put it into .gitignore"),
         (["dist/**", "src/**"], "git does not ignore", "put it into .gitignore"),
         (["dist/**", "package.json"], "git tracks", "take it out of the outputs in turbo.json"),
+        (["dist/**", "*/package.json"], "git tracks", "take it out of the outputs in turbo.json"),
     ],
 )
 def test_what_counts_as_an_input_once_it_is_made_keeps_its_package_here_with_advice_that_helps(
@@ -164,8 +165,9 @@ def test_what_counts_as_an_input_once_it_is_made_keeps_its_package_here_with_adv
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".gitignore").write_text("dist\n.turbo\n")
     (tmp_path / "packages/a/src").mkdir(parents=True)
-    (tmp_path / "packages/a/package.json").write_text("{}")
-    subprocess.run(["git", "add", "packages/a/package.json"], cwd=tmp_path, check=True)
+    for place in ("packages/a/package.json", "packages/a/src/package.json"):
+        (tmp_path / place).write_text("{}")
+        subprocess.run(["git", "add", place], cwd=tmp_path, check=True)
     found, notices = trio.run(_kept, dry(raw("a#build", outputs=outputs), raw("b#build", "a#build")), tmp_path)
     assert found["a#build"].startswith(reason)
     assert found["b#build"] == "it depends on a#build, which stays on the main job"
