@@ -35,7 +35,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
         until("the gate", lambda: any(event["task"] == "gate" for event in main.events("task-started")))
         # Genesis, the agent, the graph, and what has ended: nothing more is written until the gate opens.
         entries = 3 + len(names(FILES))
-        until("a ledger of all but the gate", lambda: main.events("checkpoint-made")[-1]["size"] == entries)
+        until(
+            "a ledger of all but the gate",
+            lambda: [one["size"] for one in main.events("checkpoint-made")][-1:] == [entries],
+        )
         earlier = copied(main.ledger, root / "earlier")
         site.tell("go")
         assert (main.ended(), agent.ended()) == (0, 0)
