@@ -6,7 +6,6 @@ session or carries the cookie belongs to the task.
 
 import os
 import signal
-import time
 from contextlib import suppress
 from typing import Final
 
@@ -27,14 +26,6 @@ async def end_everything(cookie: str, *, grace_ms: int = 2_000) -> tuple[str, ..
     """End every process that carries `cookie` or an extension of it: what a node calls before it exits. Returns what could not be ended."""
     _, left = await end_processes(cookie, _NO_SESSION, grace_ms)
     return left
-
-
-def kill_everything(cookie: str) -> None:
-    """SIGKILL to all of them, where nobody has the time for more: from a signal handler, and before there is a trio."""
-    deadline = time.monotonic() + KILL_WAIT_MS / 1_000
-    while (found := _members(cookie, _NO_SESSION)) and time.monotonic() < deadline:
-        _signal(found, signal.SIGKILL)
-        time.sleep(_POLL_FIRST_MS / 1_000)
 
 
 async def end_processes(cookie: str, session: int, grace_ms: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

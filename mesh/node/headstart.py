@@ -20,6 +20,7 @@ from mesh.adapters.nx.node_options import node_first
 from mesh.adapters.turbo.launch import asking_environment
 from mesh.cache.port import NX, LoopbackPort
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
+from mesh.exec.killing import kill_everything
 
 
 @dataclass(slots=True)
@@ -41,13 +42,20 @@ class HeadStart:
 
 @contextmanager
 def head_start(
-    argv: tuple[str, ...], workspace: Path, environ: Mapping[str, str], stdout: int | None = None
+    argv: tuple[str, ...],
+    workspace: Path,
+    environ: Mapping[str, str],
+    stdout: int | None = None,
+    *,
+    whole: bool = False,
 ) -> Iterator[HeadStart]:
-    """Start `argv` with what any nx or turbo under it needs in order to find dte; whatever of it is left at the end is ended."""
+    """Start `argv` with what any nx or turbo under it needs in order to find dte; whatever of it is left at the end is ended. `whole`: each nx is to
+    tell of all its tasks, though nothing may be left to do.
+    """
     with Door() as door, Door() as turbos_door:
         cookie, port = new_cookie(environ), LoopbackPort()
         env = main_environment({**environ, COOKIE_VARIABLE: cookie}, door.path, port.url(NX), port.token)
-        env |= asking_environment(turbos_door.path)
+        env |= asking_environment(turbos_door.path) | ({"DTE_NX_WHOLE": "1"} if whole else {})
         if not runs_once(argv):
             env |= node_first(Path(door.path), env)
         before = signal.signal(signal.SIGTERM, lambda *_: _killed((door, turbos_door), cookie))
@@ -73,8 +81,6 @@ def start(
 
 def _killed(doors: tuple[Door, ...], cookie: str) -> NoReturn:
     """Until the mesh itself listens for signals. An exception would be no way out: trio takes one that it did not expect for its own fault."""
-    from mesh.exec.ending import kill_everything  # noqa: PLC0415 - as is said above
-
     kill_everything(cookie)
     for door in doors:
         door.close()

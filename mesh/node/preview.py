@@ -43,7 +43,7 @@ def preview(
     turbo = direct(command, workspace)
     if turbo is not None:
         return trio.run(_of_turbo, turbo, workspace, environ)
-    with head_start(command, workspace, environ, sys.stderr.fileno()) as started:
+    with head_start(command, workspace, environ, sys.stderr.fileno(), whole=True) as started:
         return trio.run(_of_any, command[0], workspace, started, environ)
 
 

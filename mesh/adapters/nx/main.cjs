@@ -36,6 +36,7 @@ const folder = process.env.DTE_NX_BIN;
 // Of this one scripts, and Yarn, make something else: only what is ours is taken out of it.
 const { NODE_OPTIONS: mainJobs = null, ...saved } = JSON.parse(process.env.DTE_NX_SAVED ?? '{}');
 const named = process.env.DTE_NX_INPUTS === 'named';
+const whole = named || process.env.DTE_NX_WHOLE === '1';
 let taken = false;
 
 if (address && isMainThread) {
@@ -342,8 +343,8 @@ function closure({ dependencies }, ids, found = new Set()) {
 
 function makePlan(nx, cache, options, context, { local, settled }) {
   const everythingIsHere = isDone(context, settled);
-  // Nobody asks for more of a run with nothing left to do: it should cost no more than nx alone.
-  const graph = everythingIsHere && !named ? { tasks: {}, dependencies: {} } : context.taskGraph;
+  // Of a run with nothing left to do that is enough: it should cost no more than nx alone.
+  const graph = everythingIsHere && !whole ? { tasks: {}, dependencies: {} } : context.taskGraph;
   const all = Object.values(graph.tasks);
   return {
     nx: nx.version,

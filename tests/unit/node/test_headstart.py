@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-TAKES_LONG = ("cryptography", "h11", "httpx", "mesh.wire.messages", "msgspec", "trio")
+TAKES_LONG = ("cryptography", "h11", "httpx", "mesh.wire.messages", "msgspec", "psutil", "trio")
 
 
 def test_nothing_that_takes_long_is_loaded_before_the_command_is_started():
