@@ -128,9 +128,11 @@ class NxSession:
     async def hear_out(self, tell: Callable[[ByItself], None]) -> None:
         """Tell what became of each task of an nx that was declined, when it has done them all. Raises `WorkerError` where it ends without a word."""
         tasks = Reader(await self._receive(), "nx").table("tasks")
+        # nx waits for no more than this word; what ends with it must not end what is to be told.
+        with trio.CancelScope(shield=True), suppress(WorkerError):
+            await self._send({"do": "noted"})
         for name, told in tasks.items():
             tell(ByItself.of(self.prefix, name, told))
-        await self._send({"do": "noted"})
 
     def tell_shown(self, tell: Callable[[ByItself], None]) -> None:
         """Tell of each task that nx has shown from its own cache and that is none of the graph's, since nothing that is left to do waits for it."""
