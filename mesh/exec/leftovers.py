@@ -9,9 +9,10 @@ by the names there.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 from msgspec import Struct
@@ -21,6 +22,8 @@ from mesh.exec.environment import without_ours
 LOOK_SHARE_MAX: Final = 0.1
 """How much of a task's own time may go into looking at what it left."""
 LOOK_MS: Final = 20_000
+LOOK_AT_MAX: Final = 100_000
+"""So many files and directories of what is new are compared with what is declared."""
 NAMED_MAX: Final = 3
 
 _STATUS: Final = (
@@ -30,6 +33,16 @@ _STATUS: Final = (
 _UNTRACKED: Final = ("??", "!!")
 _OWN_PLACES: Final = frozenset((".git", ".nx", ".turbo", "node_modules"))
 """Caches of tools: whatever is in there, no task depends on it. Of node_modules that holds for names with a dot only."""
+
+
+class Declared(Protocol):
+    """What tasks say that they make. A directory ends with `/`."""
+
+    def whole(self, path: str) -> bool:
+        """Whether that file, or all of that directory, is declared."""
+
+    def part(self, directory: str) -> bool:
+        """Whether something in it may be."""
 
 
 class Left(Struct, frozen=True):
@@ -74,7 +87,7 @@ class Leftovers:
                 found = await self._look()
                 self._seen = None if found is None else set(found)
 
-    async def after(self, duration_ms: int, home: str | None, declared: Callable[[str], bool], *, beside: bool) -> Left:
+    async def after(self, duration_ms: int, home: str | None, declared: Declared, *, beside: bool) -> Left:
         """What is new, but for what is `declared`, after a task of `duration_ms`.
 
         Where other tasks run `beside` it, only what is new below `home`, the directory of its project ("" for the root); nothing without one.
@@ -86,9 +99,7 @@ class Leftovers:
                 tuple(sorted((*left.untracked, *linked))), left.changed, left.certain and not (linked and beside)
             )
 
-    async def _found(
-        self, duration_ms: int, home: str | None, declared: Callable[[str], bool], *, beside: bool
-    ) -> Left:
+    async def _found(self, duration_ms: int, home: str | None, declared: Declared, *, beside: bool) -> Left:
         """What git finds."""
         if self._seen is None or self._took_ms > duration_ms * LOOK_SHARE_MAX or (beside and home is None):
             self._certain = False
@@ -103,21 +114,18 @@ class Leftovers:
             new = [entry for entry in new if _below(entry[0], home or "")]
         self._certain = not beside
         self._seen.update(new)
-        told = [(path, tracked) for path, tracked in new if tracked or not declared(path.rstrip("/"))]
-        return Left(
-            tuple(path for path, tracked in told if not tracked),
-            tuple(path for path, tracked in told if tracked),
-            certain,
-        )
+        untracked = [path for path, tracked in new if not tracked]
+        undeclared = await trio.to_thread.run_sync(_undeclared, self._workspace, untracked, declared)
+        return Left(undeclared, tuple(path for path, tracked in new if tracked), certain)
 
-    async def _linked(self, home: str | None, declared: Callable[[str], bool]) -> list[str]:
+    async def _linked(self, home: str | None, declared: Declared) -> list[str]:
         """What is new in the project's node_modules."""
         if home not in self._installed:
             return []
         found = await trio.to_thread.run_sync(_installed, self._workspace, home)
         new = found - self._installed[home]
         self._installed[home] |= new
-        return [path for path in new if not declared(path)]
+        return [path for path in new if not declared.whole(path)]
 
     async def _look(self) -> list[tuple[str, bool]] | None:
         """All that git does not find as it is committed: path, and whether it is tracked. None where git cannot tell."""
@@ -148,6 +156,27 @@ class Leftovers:
                 return None
             return done.stdout if done.returncode == 0 else None
         return None
+
+
+def _undeclared(workspace: Path, paths: Sequence[str], declared: Declared) -> tuple[str, ...]:
+    """What of `paths` nobody declares; of a directory of which some is declared, what is in it beside that."""
+    found: list[str] = []
+    looked_at = 0
+    stack = list(reversed(paths))
+    while stack and looked_at < LOOK_AT_MAX:
+        path = stack.pop()
+        looked_at += 1
+        if declared.whole(path):
+            continue
+        if not path.endswith("/") or not declared.part(path):
+            found.append(path)
+            continue
+        with suppress(OSError):
+            entries = [
+                f"{path}{each.name}{'/' * each.is_dir(follow_symlinks=False)}" for each in os.scandir(workspace / path)
+            ]
+            stack += sorted((each for each in entries if _is_something(workspace, each)), reverse=True)
+    return tuple(found)
 
 
 def _installed(workspace: Path, home: str) -> set[str]:

@@ -1,6 +1,6 @@
 """What a person should know of a task that succeeded: it left more than its declared outputs, or changed files that git tracks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -8,6 +8,7 @@ from mesh.cache.port import NX, TURBO
 from mesh.errors import UsageError
 from mesh.exec.globs import Globs
 from mesh.exec.leftovers import Left, Leftovers
+from mesh.exec.places import Places
 from mesh.graph import Task
 from mesh.types import TaskId
 
@@ -36,6 +37,8 @@ class Remarks:
         self._shares_main = shares_main
         self._alone = alone
         self._outputs: dict[TaskId, Globs | None] = {}
+        """Of all tasks so far, in the order in which they became known."""
+        self._places = Places[TaskId]()
 
     async def before(self, task: Task) -> None:
         """It is about to run."""
@@ -46,24 +49,34 @@ class Remarks:
         """It has succeeded, and others run still where `beside`: one line, or ""."""
         if not self._says_something(task):
             return ""
-        left = await self._leftovers.after(duration_ms, _home(task), self._declared, beside=beside)
+        left = await self._leftovers.after(duration_ms, _home(task), self, beside=beside)
         return (Left(changed=left.changed, certain=left.certain) if self._alone() else left).remark()
 
     def _says_something(self, task: Task) -> bool:
         return task.tool in _TOOLS and (self._is_main or not self._shares_main())
 
-    def _declared(self, path: str) -> bool:
-        """Whether `path` is an output of any task, or a directory that may hold one."""
-        return any(self._may_make(task, path) for task in self._tasks.values() if task.outputs)
+    def whole(self, path: str) -> bool:
+        """Whether `path` is an output of any task: a file, or a directory with all that is in it."""
+        file = path.rstrip("/")
+        return any(globs is None or globs.match(path) or globs.match(file) for globs in self._about(file))
 
-    def _may_make(self, task: Task, path: str) -> bool:
-        if task.id not in self._outputs:
+    def part(self, directory: str) -> bool:
+        """Whether an output of any task may be in it."""
+        place = directory.rstrip("/")
+        return any(globs is None or globs.may_contain(place) for globs in self._about(place))
+
+    def _about(self, place: str) -> Iterator[Globs | None]:
+        """The outputs of those tasks that have any there."""
+        fresh = [*self._tasks.values()][len(self._outputs) :] if len(self._outputs) < len(self._tasks) else ()
+        for task in fresh:
             try:
-                self._outputs[task.id] = Globs(task.outputs)
+                globs = Globs(task.outputs)
+                self._places.add(task.id, globs.prefixes)
+                self._outputs[task.id] = globs
             except UsageError:  # the tool understands it, dte does not: it may be anything
+                self._places.add(task.id, ("",))
                 self._outputs[task.id] = None
-        globs = self._outputs[task.id]
-        return globs is None or globs.match(path) or globs.may_contain(path)
+        return (self._outputs[task] for task in self._places.sharing((place,)))
 
 
 def _home(task: Task) -> str | None:

@@ -13,10 +13,25 @@ LONG_MS = 600_000
 """A task that is long enough for any look."""
 
 
+class Outputs:
+    """`a/dist`, and what is TypeScript in `a/some`."""
+
+    def whole(self, path: str) -> bool:
+        return path.startswith("a/dist") or (path.startswith("a/some/") and path.endswith(".ts"))
+
+    def part(self, directory: str) -> bool:
+        return directory.startswith(("a/some/", "a/dist/"))
+
+
+class Anything(Outputs):
+    def whole(self, path: str) -> bool:
+        return True
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "checkout"
-    make_repository(root, {"a/source": "1\n", "b/source": "1\n", ".gitignore": "dist\ntmp\nnode_modules\n.nx\n"})
+    make_repository(root, {"a/source": "1\n", "b/source": "1\n", ".gitignore": "dist\ntmp\nsome\nnode_modules\n.nx\n"})
     return root
 
 
@@ -32,7 +47,7 @@ def left_by(
         for files in steps:
             write_files(checkout, files)
             and_then()
-            settings = {"duration_ms": LONG_MS, "home": "a", "declared": lambda path: path == "a/dist", "beside": False}
+            settings = {"duration_ms": LONG_MS, "home": "a", "declared": Outputs(), "beside": False}
             told.append(await leftovers.after(**{**settings, **how}))
 
     trio.run(main)
@@ -49,6 +64,11 @@ def test_ignored_and_untracked_files_that_nobody_declares_are_told_once(checkout
     assert first.remark().startswith("it left a/new, a/tmp/, which no task declares as outputs")
     assert second == Left()
     assert second.remark() == ""
+
+
+def test_of_a_directory_that_is_declared_in_part_the_rest_is_told(checkout: Path) -> None:
+    (left,) = left_by(checkout, {"a/some/x.ts": "1", "a/some/x.js": "1", "a/some/in/y.ts": "1", "a/some/in/y.map": "1"})
+    assert left.untracked == ("a/some/in/y.map", "a/some/x.js")
 
 
 def test_directories_without_a_file_are_nothing_until_there_is_one(checkout: Path) -> None:
@@ -68,7 +88,7 @@ def test_in_a_folder_of_a_repository_paths_are_from_there_and_nobody_looks_elsew
 
 
 def test_a_changed_tracked_file_is_told_even_where_it_is_declared(checkout: Path) -> None:
-    (told,) = left_by(checkout, {"b/source": "2\n"}, declared=lambda _: True)
+    (told,) = left_by(checkout, {"b/source": "2\n"}, declared=Anything())
     assert told == Left(changed=("b/source",))
     assert "changed b/source, which git tracks" in told.remark()
 
@@ -102,7 +122,7 @@ def test_what_is_linked_while_another_task_runs_may_be_that_ones(checkout: Path)
 
 
 def test_what_is_declared_in_node_modules_travels(checkout: Path) -> None:
-    assert left_by(checkout, {"a/node_modules/new/x": "1"}, declared=lambda path: "new" in path) == [Left()]
+    assert left_by(checkout, {"a/node_modules/new/x": "1"}, declared=Anything()) == [Left()]
 
 
 def test_beside_others_only_the_own_project_is_a_tasks_and_what_comes_later_may_be_anybodys(checkout: Path) -> None:
