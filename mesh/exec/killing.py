@@ -22,7 +22,7 @@ def kill_everything(cookie: str) -> None:
         for pid in found:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(_POLL_MS / 1_000)
+        time.sleep(_POLL_MS / 1_000)  # nobody tells of the end of a process that is not our child
 
 
 def _carriers(cookie: str) -> Iterator[int]:

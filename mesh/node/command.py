@@ -16,7 +16,7 @@ import trio
 
 from mesh.adapters.nx.command import runs_once
 from mesh.adapters.nx.errors import WorkerError
-from mesh.adapters.nx.session import MainRunner, NxSession, serve
+from mesh.adapters.nx.session import ByItself, MainRunner, NxSession, serve
 from mesh.adapters.turbo import environment as turbo_environment
 from mesh.adapters.turbo.call import TurboCall, serve_calls
 from mesh.adapters.turbo.command import TurboCommand, direct, find, program
@@ -84,6 +84,9 @@ class Command:
     async def _run_any(self, peer: Peer, started: HeadStart) -> None:
         loopback = await peer.tools.nx_cache()
 
+        def told(done: ByItself) -> None:
+            peer.observer.news(_by_itself(done.task, done.status, done.took_ms, cached=done.cached))
+
         async def handle(session: NxSession, chain: NxChain) -> None:
             await session.accept()
             session.take(
@@ -97,20 +100,14 @@ class Command:
             outlet = NxOutlet(session, peer.tools, peer.store, peer.work.restoring, chain)
             bail = "nx was told to stop then (--nxBail)" if session.plan.bail else ""
             await peer.plan(graph, outlet, bail, last=self._one_nx)
-            session.tell_shown(
-                lambda done: peer.observer.news(_by_itself(done.task, done.status, done.took_ms, cached=done.cached))
-            )
+            session.tell_shown(told)
             await peer.shell.until_ended()
 
         async def objected(session: NxSession) -> None:
             self._object(peer, session.plan.objection, last=self._one_nx)
             await session.decline(session.plan.objection)
             with suppress(WorkerError, RemoteError):  # it may well end before it has come to its tasks' end
-                await session.hear_out(
-                    lambda done: peer.observer.news(
-                        _by_itself(done.task, done.status, done.took_ms, cached=done.cached)
-                    )
-                )
+                await session.hear_out(told)
 
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.door.socket))
         turbos_listener = trio.SocketListener(trio.socket.from_stdlib_socket(started.turbos_door.socket))

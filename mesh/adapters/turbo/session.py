@@ -211,8 +211,8 @@ class TurboSession:
         return task.cache and nothing and self.has_run(task_id, workspace)
 
     def failed_by_themselves(self, workspace: Path) -> tuple[TaskId, ...]:
-        """Tasks that turbo was let on to, so that nobody was given them, and which it has failed for."""
-        if self.exit_code == 0:
+        """Tasks that turbo was let on to, so that nobody was given them, and which it has failed for: where another has failed it may have ended them."""
+        if self.exit_code == 0 or self.failed:
             return ()
         let_on = (task.id for task in self.graph.tasks.values() if task.key in self._let_on)
         return tuple(task for task in let_on if self.came_to_nothing(task, workspace))
