@@ -138,6 +138,29 @@ def test_turbo_on_the_main_job_ends_when_it_is_told_to_and_let_go(tmp_path: Path
     on_agent(tmp_path, ["lint"], scene, packages=3, scripts=("lint",))
 
 
+def test_what_turbo_was_let_on_to_and_failed_for_is_told_as_failed(tmp_path: Path):
+    async def scene(here: Node, graph: Graph) -> None:
+        (here.workspace.path / "packages/p0/BROKEN").touch()
+        command = here.workspace.command("build")
+        said = find(tuple(command), here.workspace.path)
+        assert said is not None
+        planned = await plan(said, here.workspace.path, here.environment)
+        async with trio.open_nursery() as nursery, TurboSession.open(nursery, planned, here.loopback) as session:
+            environment = main_environment(here.environment, session.url, here.loopback.token)
+            async with trio.open_nursery() as running:
+                start = partial(trio.run_process, command, cwd=here.workspace.path, env=environment, check=False)
+                turbo = await running.start(partial(start, capture_stdout=True, capture_stderr=True))
+                while "" in session._let_on or not session._let_on:
+                    session._let_on.clear()
+                    session.let_on(())
+                    await trio.sleep(0.02)
+            session.command_ended(turbo.returncode or 0)
+            assert turbo.returncode == 3
+            assert session.failed_by_themselves(here.workspace.path) == ("p0#build",)
+
+    on_agent(tmp_path, ["build"], scene, packages=1, scripts=("build",))
+
+
 def test_a_success_that_could_not_be_kept_is_no_success(tmp_path: Path):
     async def scene(agent: Node, graph: Graph) -> None:
         def full() -> None:
