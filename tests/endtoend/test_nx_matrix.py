@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.matrix, pytest.mark.timeout(240)]
 VERSIONS = ("20.8.4", "21.6.11", "22.7.12", "23.3.2", "latest")
 LIMIT_S = 90
 QUIET = {"CI": "1", "NX_NO_CLOUD": "true", "NX_DAEMON": "false"}
-TARGETS = ("build", "test", "lint", "generate", "use", "slow", "late", "serve", "e2e")
+TARGETS = ("build", "beside", "test", "lint", "generate", "use", "slow", "late", "serve", "e2e")
 
 Record = dict[str, tuple[str, str, int]]
 """What nx itself noted of its last run: each task's hash, where its result came from, and how it ended."""
@@ -222,6 +222,12 @@ def test_an_agent_with_another_input_gets_none_of_the_tasks_that_it_is_an_input_
     write_files(both.clones.agents[1].path, {"packages/p1/src/index.js": "module.exports = () => 'drifted';\n"})
     main = both.alike("run-many", "-t", "build", "test", "lint", agents=2)
     assert "a1" not in {place for task, place in where(main).items() if task.startswith("p1:")}
+
+
+def test_tasks_that_declare_the_same_directory_wipe_nothing_of_each_other(both: Both):
+    main = both.alike("run-many", "-t", "build", "beside", agents=2, slots=1)
+    assert set(where(main).values()) == {"a0", "a1"}
+    assert {"packages/p1/dist/index.js", "packages/p1/dist/beside.js"} <= both.clones.main.files().keys()
 
 
 def test_no_agents(both: Both):
