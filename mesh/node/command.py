@@ -281,8 +281,8 @@ async def _let_stop(session: TurboSession, workspace: Path) -> None:
     before: frozenset[TaskId] = frozenset()
     while True:
         await trio.sleep(LOOK_MS / 1000)
-        now = [task for task in session.failed if session.came_to_nothing(task, workspace)]
-        over = frozenset([task for task in now if await session.have_ended((task,), workspace)])
+        begun = [task for task in session.failed if session.came_to_nothing(task, workspace)]
+        over = frozenset([task for task in begun if await session.have_ended((task,), workspace)])
         # Twice, since between turbo's first line of a log and its process there is a moment.
         if over & before:
             session.let_go()

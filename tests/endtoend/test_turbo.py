@@ -116,22 +116,30 @@ def test_a_link_in_node_modules_travels_where_it_is_declared_and_is_gone_back_fo
 ):
     tasks = {"link": {"outputs": ["node_modules/p0"] if declared else []}, "linked": {"dependsOn": ["p0#link"]}}
     scripts = {"p0": ("link",), "p1": ("linked",), "p2": ("linked",)}
-    site = TurboSite(tmp_path / "site", make_workspace(tmp_path / "site/ws", 3, only=scripts, tasks=tasks))
-    try:
-        expected = site.clone("alone").turbo("run", "linked")
-        agents = [site.agent(name) for name in ("a1", "a2")]
-        main = site.turbo("run", "linked")
-        assert main.ended(LIMIT_S) == expected.returncode == 0
-        assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
-    finally:
-        site.close()
+    main = None
+    # On a very busy machine the link is copied to the other agent, as what hangs back is: then it is there as well, and that run shows nothing.
+    for number in range(3):
+        root = tmp_path / f"site-{number}"
+        site = TurboSite(root, make_workspace(root / "ws", 3, only=scripts, tasks=tasks))
+        try:
+            expected = site.clone("alone").turbo("run", "linked")
+            agents = [site.agent(name) for name in ("a1", "a2")]
+            main = site.turbo("run", "linked")
+            assert main.ended(LIMIT_S) == expected.returncode == 0
+            assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
+        finally:
+            site.close()
+        if main.tasks["p0#link"]["attempts"] == 1:
+            break
+    assert main is not None
+    assert main.tasks["p0#link"]["attempts"] == 1
     place = main.tasks["p0#link"]["where"]
     left = f"p0#link on {place}: it left packages/p0/node_modules/p0, which no task declares as outputs"
     assert any(left in notice for notice in main.json["notices"]) is not declared
     attempts = [main.tasks[f"{name}#linked"]["attempts"] for name in ("p1", "p2")]
     if declared:
         assert attempts == [1, 1]
-    elif main.tasks["p0#link"]["attempts"] == 1:  # on a very busy machine it is copied, and both agents have the link
+    else:
         assert {main.tasks[f"{name}#linked"]["where"] for name in ("p1", "p2")} == {place}
         assert sorted(attempts) == [1, 2]
         assert any("lacks what p0#link left and does not declare" in notice for notice in main.json["notices"])

@@ -71,11 +71,16 @@ function hold(nx, others) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dte-nx-held-'));
   const how = { recursive: true, preserveTimestamps: true, verbatimSymlinks: true };
   const there = (outputs) => expandOutputs(workspaceRoot, outputs).filter((each) => fs.existsSync(path.join(workspaceRoot, each)));
-  others.forEach(({ outputs }, at) => {
-    const place = path.join(folder, String(at));
-    fs.mkdirSync(place);
-    for (const each of there(outputs)) fs.cpSync(path.join(workspaceRoot, each), path.join(place, each), how);
-  });
+  try {
+    others.forEach(({ outputs }, at) => {
+      const place = path.join(folder, String(at));
+      fs.mkdirSync(place);
+      for (const each of there(outputs)) fs.cpSync(path.join(workspaceRoot, each), path.join(place, each), how);
+    });
+  } catch (error) {
+    fs.rmSync(folder, { recursive: true, force: true }); // a full disk: nothing has been touched
+    throw error;
+  }
   return () => {
     others.forEach(({ outputs, whole }, at) => {
       if (whole) for (const each of there(outputs)) fs.rmSync(path.join(workspaceRoot, each), { recursive: true });

@@ -1,7 +1,8 @@
 """One agent's turbo: what it refuses, what it survives, and that nothing is left of what was ended."""
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -119,21 +120,27 @@ def test_a_turbo_that_is_told_to_stop_has_done_nothing(tmp_path: Path):
     on_agent(tmp_path, ["sleep"], scene, packages=1, scripts=("sleep",))
 
 
+@asynccontextmanager
+async def on_main(here: Node, script: str) -> AsyncIterator[tuple[TurboSession, trio.Process]]:
+    """Turbo as the main job's command, and the session that holds its reads; to its end."""
+    command = here.workspace.command(script)
+    said = find(tuple(command), here.workspace.path)
+    assert said is not None
+    planned = await plan(said, here.workspace.path, here.environment)
+    async with trio.open_nursery() as nursery, TurboSession.open(nursery, planned, here.loopback) as session:
+        environment = main_environment(here.environment, session.url, here.loopback.token)
+        async with trio.open_nursery() as running:
+            start = partial(trio.run_process, command, cwd=here.workspace.path, env=environment, check=False)
+            yield session, await running.start(partial(start, capture_stdout=True, capture_stderr=True))
+
+
 def test_turbo_on_the_main_job_ends_when_it_is_told_to_and_let_go(tmp_path: Path):
     async def scene(here: Node, graph: Graph) -> None:
-        command = here.workspace.command("lint")
-        said = find(tuple(command), here.workspace.path)
-        assert said is not None
-        planned = await plan(said, here.workspace.path, here.environment)
-        async with trio.open_nursery() as nursery, TurboSession.open(nursery, planned, here.loopback) as session:
-            environment = main_environment(here.environment, session.url, here.loopback.token)
-            async with trio.open_nursery() as running:
-                start = partial(trio.run_process, command, cwd=here.workspace.path, env=environment, check=False)
-                turbo = await running.start(partial(start, capture_stdout=True, capture_stderr=True))
-                while not session.visit.release_longest_held():  # noqa: ASYNC110 - what is held tells nobody
-                    await trio.sleep(0.02)
-                turbo.send_signal(signal.SIGTERM)
-                session.let_go()
+        async with on_main(here, "lint") as (session, turbo):
+            while not session.visit.release_longest_held():  # noqa: ASYNC110 - what is held tells nobody
+                await trio.sleep(0.02)
+            turbo.send_signal(signal.SIGTERM)
+            session.let_go()
 
     on_agent(tmp_path, ["lint"], scene, packages=3, scripts=("lint",))
 
@@ -141,21 +148,13 @@ def test_turbo_on_the_main_job_ends_when_it_is_told_to_and_let_go(tmp_path: Path
 def test_what_turbo_was_let_on_to_and_failed_for_is_told_as_failed(tmp_path: Path):
     async def scene(here: Node, graph: Graph) -> None:
         (here.workspace.path / "packages/p0/BROKEN").touch()
-        command = here.workspace.command("build")
-        said = find(tuple(command), here.workspace.path)
-        assert said is not None
-        planned = await plan(said, here.workspace.path, here.environment)
-        async with trio.open_nursery() as nursery, TurboSession.open(nursery, planned, here.loopback) as session:
-            environment = main_environment(here.environment, session.url, here.loopback.token)
-            async with trio.open_nursery() as running:
-                start = partial(trio.run_process, command, cwd=here.workspace.path, env=environment, check=False)
-                turbo = await running.start(partial(start, capture_stdout=True, capture_stderr=True))
-                while "" in session._let_on or not session._let_on:
-                    session._let_on.clear()
-                    session.let_on(())
-                    await trio.sleep(0.02)
-            session.command_ended(turbo.returncode or 0)
-            assert turbo.returncode == 3
+        async with on_main(here, "build") as (session, turbo):
+            while "" in session._let_on or not session._let_on:
+                session._let_on.clear()
+                session.let_on(())
+                await trio.sleep(0.02)
+            assert await turbo.wait() == 3
+            session.command_ended(3)
             assert session.failed_by_themselves(here.workspace.path) == ("p0#build",)
 
     on_agent(tmp_path, ["build"], scene, packages=1, scripts=("build",))
