@@ -248,7 +248,7 @@ class Peer:
                 refused = None if self._met else self._refused
                 self._outcome = Outcome(end)
                 if refused is not None:
-                    end = fx.End(end.verdict, f"{end.reason} but who does not trust this agent: {refused}")
+                    end = fx.End(end.verdict, f"{end.reason}; who was found does not trust this agent: {refused}")
                     self._outcome = Outcome(end, problem=UsageError(end.reason))
             await self._linger()
             await self.links.flush()
