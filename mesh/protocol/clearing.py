@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from mesh.protocol.market import AWARDS_PER_SLOT, Agent, Market
+from mesh.protocol.market import AWARDS_PER_SLOT, SPEED_CLASSES, Agent, Market
 from mesh.protocol.slots import IDLE, NEVER, Entry, Slot
 from mesh.protocol.standing import Live, Phase, TaskState
 from mesh.types import Instant, NodeId, TaskId, after
@@ -32,6 +32,12 @@ LEFT_PERCENT: Final = 10
 
 HELD_MAX: Final = 64
 """So many tasks are held for somebody faster; the one behind them goes to whoever is idle. It bounds the work of one reckoning."""
+
+COMING_MAX: Final = 16
+"""So many tasks that wait for others are looked at before they are ready."""
+
+COMING_PERCENT: Final = 50
+"""A slot is kept for one where its way to the end is at least so much of what all that is left takes all agents together: else nobody waits for its end."""
 
 GAIN_PERCENT: Final = 10
 """A task is held only where it would be done earlier by so much of what it takes: estimates are not better than that."""
@@ -52,6 +58,7 @@ def outlook(market: Market, agent: Agent) -> list[Slot]:
     if agent.outlook is not None:
         return agent.outlook
     slots = [IDLE] * agent.slots
+    agent.ends_at = {}
     for task in agent.jobs:
         state = market.tasks[task]
         live = state.lives[agent.node]
@@ -61,6 +68,7 @@ def outlook(market: Market, agent: Agent) -> list[Slot]:
         fetched_at = live.awarded_at + market.locality.fetch_ms(live.fetch_bytes, agent.node)
         began_at = slots[needs - 1].free_at if waits else fetched_at if live.started_at is None else live.started_at
         slot = _behind(began_at + duration_ms, duration_ms, state)
+        agent.ends_at[task] = slot.free_at
         if (waits and not state.of_a_moment) or state.task.whole_agent:
             slot = Slot(slot.free_at, NEVER)
         slots[:needs] = [slot] * needs
@@ -96,6 +104,8 @@ class Place(Struct):
     """It may be awarded now: to run, or in advance."""
     free_at: int
     ends_at: int
+    numbers: tuple[int, ...]
+    """Of the slots that it takes."""
 
     def order(self) -> tuple[int, int, NodeId]:
         """The least is the best one."""
@@ -111,6 +121,10 @@ class Reckoning:
         self._most_ms = market.tasks[market.ready[0][2]].rank_ms if market.ready else 0
         self._slots: dict[NodeId, list[Slot]] = {}
         """Of agents that have been looked at, with what was taken."""
+        self._kept: dict[NodeId, None] = {}
+        """Agents that keep a slot for a task that is not ready yet."""
+        self._ends_at: dict[TaskId, int] = {}
+        """When tasks should be done that are given out here, or for which a slot is kept."""
         self.open = self.idle = market.stock.idle
         """Slots that can be given something, to run or in advance, and those of them where it would run at once."""
         for slot in market.stock.soon(now):
@@ -127,7 +141,7 @@ class Reckoning:
     def _count(self, slot: Slot, number: int) -> None:
         if slot.soon_at <= self.now and slot.then_ms <= self._most_ms:
             self.open += number
-        if slot.free_at <= self.now:
+        if slot.free_at <= self.now and slot.kept_from == NEVER:
             self.idle += number
 
     def place(self, state: TaskState, *, may_wait: bool = True) -> Place | None:
@@ -146,24 +160,28 @@ class Reckoning:
         gain_ms = best_now.ends_at - best.ends_at
         return best if gain_ms * 100 > (best_now.ends_at - best_now.free_at) * GAIN_PERCENT else best_now
 
-    def _places(self, state: TaskState) -> Iterator[Place]:
-        task = state.task
+    def _places(self, state: TaskState, at: int = 0) -> Iterator[Place]:
+        """Where it could be done, beginning then at the earliest; of agents that are as good as each other only the first."""
+        return (self._at(state, agent, at) for agent in self._candidates(state))
+
+    def _candidates(self, state: TaskState) -> Iterator[Agent]:
+        task, bidders = state.task, self.market.stock.slots
+        agents = self.market.agents
         if task.whole_agent or task.resources.cpu > 1:
-            for node in self.market.stock.slots:
-                if self._may(state, self.market.agents[node]):
-                    yield self._at(state, self.market.agents[node])
+            yield from (agents[node] for node in bidders if self._may(state, agents[node]))
             return
         for heap in self.market.stock.classes.values():
             first = self._first(heap, state)
             if first is not None:
-                yield self._at(state, first)
-        for node in self.market.stock.slots if task.id in self.market.cached else ():
-            agent = self.market.agents[node]
-            if task.id in agent.cached and self._may(state, agent):
-                yield self._at(state, agent)
-        for node in self.market.locality.holders(task):
-            if node in self.market.stock.slots and self._may(state, self.market.agents[node]):
-                yield self._at(state, self.market.agents[node])
+                yield first
+        known = (*self._kept, *self._cached(task.id), *self.market.locality.holders(task))
+        yield from (agents[node] for node in known if node in bidders and self._may(state, agents[node]))
+
+    def _cached(self, task: TaskId) -> list[NodeId]:
+        """Who has its result."""
+        if task not in self.market.cached:
+            return []
+        return [node for node in self.market.stock.slots if task in self.market.agents[node].cached]
 
     def _may(self, state: TaskState, agent: Agent) -> bool:
         if agent.node in state.lives or (state.lives and agent.shares_main):
@@ -183,7 +201,7 @@ class Reckoning:
             free_at = self.slots(entry.node)[0].free_at
             if (free_at, agent.load) != (entry.free_at, entry.load):
                 heapq.heapreplace(heap, Entry(free_at, agent.load, entry.node, entry.version))
-            elif self._may(state, agent):
+            elif entry.node not in self._kept and self._may(state, agent):
                 found = agent
             else:
                 passed.append(heapq.heappop(heap))
@@ -191,30 +209,82 @@ class Reckoning:
             heapq.heappush(heap, item)
         return found
 
-    def _at(self, state: TaskState, agent: Agent) -> Place:
+    def _at(self, state: TaskState, agent: Agent, at: int = 0) -> Place:
+        """What comes of it there, if it may begin then."""
         slots = self.slots(agent.node)
         needs = needs_of(self.market, state, agent)
-        free_at = max(slots[needs - 1].free_at, self.now)
-        fits = all(slot.soon_at <= self.now and slot.then_ms <= state.rank_ms for slot in slots[:needs])
+        duration_ms = self.market.estimate_ms(state, agent)
+        at = max(at, self.now)
+        if agent.node not in self._kept:
+            numbers = tuple(range(needs))
+            free_at = max(slots[needs - 1].free_at, at)
+        else:
+            begins = sorted((slot.begins_at(duration_ms, at), number) for number, slot in enumerate(slots))[:needs]
+            numbers = tuple(number for _, number in begins)
+            free_at = begins[-1][0]
+        fits = all(
+            slots[number].soon_at <= self.now
+            and slots[number].then_ms <= state.rank_ms
+            and free_at + duration_ms <= slots[number].kept_from
+            for number in numbers
+        )
         ready = fits and self.market.has_room(state.task, agent)
         begins_at = max(free_at, self.now + self.market.fetch_ms(state, agent))
-        return Place(agent, ready, free_at, begins_at + self.market.estimate_ms(state, agent))
+        return Place(agent, ready, free_at, begins_at + duration_ms, numbers)
 
     def take(self, state: TaskState, place: Place) -> None:
         """Its slots are taken in the reckoning, whether it is awarded or held."""
-        slots = self.slots(place.agent.node)
-        # The heaps of the stock now have what was taken here, and nothing is kept of a reckoning: the next one looks at this agent anew.
-        self.market.stock.touched[place.agent.node] = None
-        needs = needs_of(self.market, state, place.agent)
+        slots = self._change(place)
         slot = _behind(place.ends_at, place.ends_at - place.free_at, state)
         in_advance = place.free_at > self.now and not state.of_a_moment
         if not place.ready or in_advance or state.task.whole_agent:
             slot = Slot(slot.free_at, NEVER)
+        for number in place.numbers:
+            kept_from, kept_until = slots[number].kept_from, slots[number].kept_until
+            if kept_from < place.ends_at:
+                slots[number] = slots[number].keep(place.free_at, place.ends_at)
+            else:
+                slots[number] = slot._replace(kept_from=kept_from, kept_until=kept_until)
+        if place.ready and place.agent.load + len(place.numbers) >= self.market.most(state, place.agent):
+            slots[:] = _closed(slots)
+        self._changed(slots)
+        self._ends_at[state.task.id] = place.ends_at
+
+    def keep(self, state: TaskState) -> None:
+        """Slots are kept for a task that is not ready yet, as if it were awarded, from when it should be: what would still run there then goes elsewhere."""
+        ready_at: int = self.now
+        for dep in state.waits_for:
+            ends_at = self._ends_at[dep] if dep in self._ends_at else self._done_at(self.market.tasks[dep])
+            if ends_at is None:
+                return
+            ready_at = max(ready_at, ends_at)
+        place = min(self._places(state, ready_at), key=Place.order, default=None)
+        if place is None:
+            return
+        slots = self._change(place)
+        for number in place.numbers:
+            slots[number] = slots[number].keep(place.free_at, place.ends_at)
+        self._changed(slots)
+        self._kept[place.agent.node] = None
+        self._ends_at[state.task.id] = place.ends_at
+        self.soon_at = min(self.soon_at, place.free_at + 1)
+
+    def _done_at(self, state: TaskState) -> int | None:
+        """When something should be done that somebody is at."""
+        agents = [self.market.agents[node] for node in state.lives if node in self.market.agents]
+        ends = (agent.ends_at.get(state.task.id) for agent in agents)
+        left_ms = state.duration_ms * LEFT_PERCENT // 100
+        return min((Slot(at, NEVER, 0, left_ms).late(self.now).free_at for at in ends if at is not None), default=None)
+
+    def _change(self, place: Place) -> list[Slot]:
+        slots = self.slots(place.agent.node)
+        # The heaps of the stock now have what was taken here, and nothing is kept of a reckoning: the next one looks at this agent anew.
+        self.market.stock.touched[place.agent.node] = None
         for old in slots:
             self._count(old, -1)
-        slots[:needs] = [slot] * needs
-        if place.ready and place.agent.load + needs >= self.market.most(state, place.agent):
-            slots[:] = _closed(slots)
+        return slots
+
+    def _changed(self, slots: list[Slot]) -> None:
         slots.sort()
         for new in slots:
             self._count(new, 1)
@@ -267,6 +337,7 @@ def _clear_among(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
     awards: list[tuple[TaskState, Live]] = []
     reckoning = Reckoning(market, now)
     held, index = 0, 0
+    coming = _coming(market)
     while (reckoning.open > 0 or not market.stock.slots) and (overdue or index < len(market.ready)):
         item = market.ready[index] if index < len(market.ready) else None
         if overdue and (item is None or overdue[0] < item):
@@ -277,6 +348,8 @@ def _clear_among(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
                 awards.append(_award(market, reckoning, state, place, now))
             continue
         assert item is not None
+        while coming and coming[0].urgency < item:
+            reckoning.keep(coming.pop(0))
         state = market.tasks[item[2]]
         if state.phase is not Phase.READY:
             del market.ready[index]
@@ -305,6 +378,16 @@ def _clear_among(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
             soon_at = Instant(reckoning.soon_at)
             market.wake_at = soon_at if market.wake_at is None else min(market.wake_at, soon_at)
     return awards
+
+
+def _coming(market: Market) -> list[TaskState]:
+    """What fast agents are kept for, the most urgent first: nothing where all are equally fast."""
+    speeds = {2 ** (number / SPEED_CLASSES): slots for number, slots in market.stock.pace.items()}
+    if len(speeds) < 2:
+        return []
+    all_ms = market.left_ms / sum(speed * slots for speed, slots in speeds.items())
+    coming = market.next_up(COMING_MAX)
+    return [state for state in coming if state.rank_ms / max(speeds) * 100 >= all_ms * COMING_PERCENT]
 
 
 def _award(

@@ -73,6 +73,8 @@ class Agent(Struct):
     """Slots that its jobs take, those in advance included."""
     outlook: list[Slot] | None = None
     """When its slots will be free, as far as that was reckoned since its jobs changed last."""
+    ends_at: dict[TaskId, int] = field(default_factory=dict)
+    """When its jobs should be done, of the same reckoning."""
 
     def runs_at(self, speed: float) -> None:
         """It has turned out to be so fast."""
@@ -100,6 +102,8 @@ class Market(Struct):
     agents: dict[NodeId, Agent] = field(default_factory=dict)
     ready: list[tuple[int, int, TaskId]] = field(default_factory=list)
     """By urgency, sorted; entries that are not ready any more are dropped when met."""
+    coming: list[tuple[int, int, TaskId]] | None = None
+    """By urgency, what waits for other tasks, as ranks were made last; entries that do not wait any more are dropped when met. None until somebody asks."""
     arrivals: int = 0
     """How many tasks have become ready."""
     for_main: list[tuple[int, int, TaskId]] = field(default_factory=list)
@@ -121,6 +125,8 @@ class Market(Struct):
     """Where something has become overdue since awards were taken back last."""
     left: int = 0
     """Tasks that are not done."""
+    left_ms: int = 0
+    """What they should take at speed 1, one after the other."""
     graphs: int = 0
     """How many have been planned: who has compared fewer still compares."""
     stock: Stock = field(default_factory=Stock)
@@ -165,12 +171,14 @@ class Market(Struct):
         """Reckon anew what every open task should take, and how far it is from the end of the graph."""
         forecast = self.forecast
         self.ranks_due = forecast.evidence + max(1, forecast.evidence // 4)
+        self.left_ms = 0
         expect = forecast.expectations()
         moved = False
         for state in reversed(self.tasks.values()):
             if state.phase is not Phase.DONE:
                 before = state.rank_ms, state.guessed
                 state.duration_ms, state.sure, state.moment = expect(state.task.id)
+                self.left_ms += state.duration_ms
                 longest: TaskState | None = None
                 for dependent in self.dependents[state.task.id]:
                     other = self.tasks[dependent]
@@ -185,6 +193,7 @@ class Market(Struct):
             agent.runs_at(forecast.speed(agent.node))
             self.touch(agent)
         self.changed = True
+        self.coming = None
         if moved:
             self._sort_ready()
 
@@ -194,6 +203,21 @@ class Market(Struct):
         for state in waiting:
             if state.in_doubt:
                 self._queue(state)
+
+    def next_up(self, most: int) -> list[TaskState]:
+        """The most urgent of the tasks that wait for others."""
+        if self.coming is None:
+            self.coming = sorted(state.urgency for state in self.tasks.values() if state.phase is Phase.WAITING)
+        found: list[tuple[int, int, TaskId]] = []
+        looked_at = 0
+        for item in self.coming:
+            if len(found) == most:
+                break
+            looked_at += 1
+            if self.tasks[item[2]].phase is Phase.WAITING:
+                found.append(item)
+        self.coming[:looked_at] = found
+        return [self.tasks[task] for _, _, task in found]
 
     def _become_ready(self, state: TaskState, now: Instant) -> bool:
         if state.waits_for or state.phase is not Phase.WAITING:
@@ -257,6 +281,7 @@ class Market(Struct):
         if record.outputs is not None:
             self.locality.made(state.task.id, record.outputs.size, record.holders)
         self.left -= 1
+        self.left_ms -= state.duration_ms
         if self._width is not None:
             self._width.done(state.task.id)
         return [] if state.stops else self._unblock(state, now)
@@ -360,6 +385,7 @@ class Market(Struct):
         self.release(state)
         if state.phase is Phase.DONE:
             self.left += 1
+            self.left_ms += state.duration_ms
             if self._width is not None:
                 self._width.again(state.task.id)
             state.record = None

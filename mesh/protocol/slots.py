@@ -26,6 +26,10 @@ class Slot(NamedTuple):
     """The rank of the most urgent task that may become ready with the end of what runs there: the slot is best left to that."""
     left_ms: int = 0
     """How long that will run still, at least."""
+    kept_from: int = NEVER
+    """Until when it may be used by something else than what it is kept for: a more urgent task that is not ready yet."""
+    kept_until: int = NEVER
+    """When that should be done."""
 
     def late(self, now: int) -> "Slot":
         """What runs there is never all but over: of what is late nobody knows how late it will be, and as late again is the least wrong. What is late for long will not be free soon."""
@@ -34,6 +38,16 @@ class Slot(NamedTuple):
         late_ms = now - self.free_at
         soon_at = self.soon_at if late_ms <= self.free_at - self.soon_at else NEVER
         return Slot(now + max(late_ms, self.left_ms) + 1, soon_at, self.then_ms, self.left_ms)
+
+    def begins_at(self, duration_ms: int, at: int) -> int:
+        """When something that takes so long could begin here, then or later: before what the slot is kept for, or behind it."""
+        at = max(at, self.free_at)
+        return at if at + duration_ms <= self.kept_from else max(at, self.kept_until)
+
+    def keep(self, begins_at: int, ends_at: int) -> "Slot":
+        """Kept for one more task."""
+        until = ends_at if self.kept_from == NEVER else max(ends_at, self.kept_until)
+        return self._replace(kept_from=min(begins_at, self.kept_from), kept_until=until)
 
 
 IDLE: Final = Slot(-1, -1)
@@ -64,6 +78,9 @@ class Stock(Struct):
     """Bidders with such a slot."""
     classes: dict[int, list[Entry]] = field(default_factory=dict)
     """By class of speed, a heap."""
+    pace: dict[int, int] = field(default_factory=dict)
+    """By class of speed, how many slots."""
+    _class_of: dict[NodeId, int] = field(default_factory=dict)
     _versions: dict[NodeId, int] = field(default_factory=dict)
     _changes: int = 0
     _later: list[tuple[int, NodeId, int]] = field(default_factory=list)
@@ -79,6 +96,8 @@ class Stock(Struct):
         self.slots[node] = slots
         idle = slots.count(IDLE)
         self.idle += idle
+        self.pace[speed_class] = self.pace.get(speed_class, 0) + len(slots)
+        self._class_of[node] = speed_class
         if idle:
             self.spare[node] = None
         heap = self.classes.setdefault(speed_class, [])
@@ -93,7 +112,12 @@ class Stock(Struct):
     def drop(self, node: NodeId) -> None:
         """It bids no more."""
         if node in self.slots:
-            self.idle -= self.slots.pop(node).count(IDLE)
+            slots = self.slots.pop(node)
+            self.idle -= slots.count(IDLE)
+            speed_class = self._class_of.pop(node)
+            self.pace[speed_class] -= len(slots)
+            if not self.pace[speed_class]:
+                del self.pace[speed_class]
             del self._versions[node]
             self.spare.pop(node, None)
             self._soon.pop(node, None)

@@ -65,6 +65,43 @@ def test_an_agent_that_comes_late_gets_work_at_once():
     assert late[0] == 3500
 
 
+def unequal(*tasks, fast_joins_ms=0):
+    """An agent four times as fast as the other; both know what each task takes."""
+    agents = (SimAgent("slow"), SimAgent("fast", speed=4.0, joins_ms=fast_joins_ms))
+    known = {task.id: {"slow": task.duration_ms, "fast": task.duration_ms // 4} for task in tasks}
+    return simulate(Scenario(tasks, agents, known))
+
+
+BUILD, LONG = SimTask("a:build", (), 2000), SimTask("b:build", ("a:build",), 40_000)
+
+
+def test_an_idle_fast_agent_is_kept_for_an_urgent_task_that_will_be_ready_soon():
+    schedule = unequal(BUILD, LONG, SimTask("x:test", (), 8000), fast_joins_ms=500)
+    began = {one.task: (one.agent, one.started_ms) for one in schedule.executions}
+    assert began == {"a:build": ("slow", 0), "b:build": ("fast", 2000), "x:test": ("slow", 2000)}
+    assert schedule.makespan_ms == 2000 + 40_000 // 4
+
+
+def test_what_is_done_before_the_urgent_task_is_ready_runs_on_the_agent_that_is_kept_for_it():
+    schedule = unequal(BUILD, LONG, SimTask("x:test", (), 8000), SimTask("y:test", (), 4000), fast_joins_ms=500)
+    began = {one.task: (one.agent, one.started_ms) for one in schedule.executions}
+    assert began["y:test"] == ("fast", 500)
+    assert began["b:build"] == ("fast", 2000)
+
+
+def test_nothing_waits_for_an_agent_that_will_be_taken_by_an_urgent_task():
+    schedule = unequal(SimTask("a:build", (), 4000), LONG, SimTask("x:test", (), 16_000))
+    assert [one.started_ms for one in schedule.executions if one.task == "x:test"] == [0]
+    assert schedule.makespan_ms == 16_000
+
+
+def test_an_agent_is_not_kept_for_a_task_for_whose_end_nobody_waits():
+    short = SimTask("b:build", ("a:build",), 9000)
+    many = tuple(SimTask(f"t{number}:test", (), 8000) for number in range(20))
+    schedule = unequal(BUILD, short, *many, fast_joins_ms=500)
+    assert min(one.started_ms for one in schedule.executions if one.agent == "fast") == 500
+
+
 def test_equal_scenarios_give_equal_schedules():
     assert simulate(scenario()).executions == simulate(scenario()).executions
     assert simulate(scenario(tasks=[])).makespan_ms == 0

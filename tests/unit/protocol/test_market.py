@@ -271,6 +271,23 @@ def test_while_an_urgent_task_waits_for_the_fast_agent_the_slow_one_does_another
     assert stall.clear() == [("fast", "two"), ("slow", "three")]
 
 
+def test_a_slot_is_not_kept_for_ever_for_what_stands_behind_a_task_that_hangs_back():
+    """Nothing happens but that time passes: each look is due by itself, and there are few of them."""
+    stall = Stall(task("hangs", runs_on=("slow",), cache=False), task("behind", "hangs"), "short")
+    stall.knows(hangs=2_000, behind=90_000, short=12_000)
+    stall.agent("slow", labels=("slow",))
+    speeds(stall, fast=4)
+    assert stall.clear() == [("slow", "hangs")]
+    stall.run("hangs")
+    for _look in range(30):
+        stall.now = stall.market.deadline()
+        assert stall.now is not None
+        if awards := stall.clear():
+            break
+    assert awards == [("fast", "short")]
+    assert 2_000 < stall.now < 10_000
+
+
 def test_behind_as_many_as_may_wait_for_somebody_faster_the_next_one_goes_to_whoever_is_idle():
     """Whatever the number of ready tasks, no reckoning looks at all of them, and nobody is idle for long."""
     now, later = [f"now{number}" for number in range(100)], [f"later{number}" for number in range(100)]
