@@ -1,7 +1,8 @@
 """Who gets what: ready tasks by rank, each to the agent that is expected to complete it first.
 
 Expected completion is when a slot is free and the inputs are there + what the task should take there. So a task may be held for a fast agent that is busy, where that beats a slow one
-that is idle; what is held takes that slot in the reckoning, and the slow one gets a task of lower rank. Nothing is kept of a reckoning: the next one begins
+that is idle; what is held takes that slot in the reckoning, and the slow one gets a task of lower rank. Where agents differ in speed, slots are kept likewise for urgent tasks that will be
+ready soon, from when they should be (HEFT's insertion; Topcuoglu et al. 2002). Nothing is kept of a reckoning: the next one begins
 anew with what has happened meanwhile.
 
 A slot that will be free soon is given its next task in advance, so that no message lies between two tasks. Not before: an award binds, and what becomes
@@ -34,10 +35,10 @@ HELD_MAX: Final = 64
 """So many tasks are held for somebody faster; the one behind them goes to whoever is idle. It bounds the work of one reckoning."""
 
 COMING_MAX: Final = 16
-"""So many tasks that wait for others are looked at before they are ready."""
+"""For so many tasks that are not ready yet slots are kept at most, the most urgent ones."""
 
 COMING_PERCENT: Final = 50
-"""A slot is kept for one where its way to the end is at least so much of what all that is left takes all agents together: else nobody waits for its end."""
+"""And only for those whose way to the end is at least so much of the time in which all agents could do all that is left: where that decides when the run ends, a slot that is kept is lost."""
 
 GAIN_PERCENT: Final = 10
 """A task is held only where it would be done earlier by so much of what it takes: estimates are not better than that."""
@@ -209,49 +210,46 @@ class Reckoning:
             heapq.heappush(heap, item)
         return found
 
-    def _at(self, state: TaskState, agent: Agent, at: int = 0) -> Place:
+    def _at(self, state: TaskState, agent: Agent, at: int) -> Place:
         """What comes of it there, if it may begin then."""
         slots = self.slots(agent.node)
         needs = needs_of(self.market, state, agent)
         duration_ms = self.market.estimate_ms(state, agent)
         at = max(at, self.now)
-        if agent.node not in self._kept:
-            numbers = tuple(range(needs))
-            free_at = max(slots[needs - 1].free_at, at)
-        else:
+        if agent.node in self._kept:
             begins = sorted((slot.begins_at(duration_ms, at), number) for number, slot in enumerate(slots))[:needs]
-            numbers = tuple(number for _, number in begins)
-            free_at = begins[-1][0]
+            free_at, numbers = begins[-1][0], tuple(number for _, number in begins)
+        else:
+            free_at, numbers = max(slots[needs - 1].free_at, at), tuple(range(needs))
+        ends_at = max(free_at, self.now + self.market.fetch_ms(state, agent)) + duration_ms
+        taken = [slots[number] for number in numbers]
         fits = all(
-            slots[number].soon_at <= self.now
-            and slots[number].then_ms <= state.rank_ms
-            and free_at + duration_ms <= slots[number].kept_from
-            for number in numbers
+            slot.soon_at <= self.now and slot.then_ms <= state.rank_ms and ends_at <= slot.kept_from for slot in taken
         )
-        ready = fits and self.market.has_room(state.task, agent)
-        begins_at = max(free_at, self.now + self.market.fetch_ms(state, agent))
-        return Place(agent, ready, free_at, begins_at + duration_ms, numbers)
+        return Place(agent, fits and self.market.has_room(state.task, agent), free_at, ends_at, numbers)
 
     def take(self, state: TaskState, place: Place) -> None:
         """Its slots are taken in the reckoning, whether it is awarded or held."""
-        slots = self._change(place)
+        slots = list(self.slots(place.agent.node))
         slot = _behind(place.ends_at, place.ends_at - place.free_at, state)
         in_advance = place.free_at > self.now and not state.of_a_moment
         if not place.ready or in_advance or state.task.whole_agent:
             slot = Slot(slot.free_at, NEVER)
         for number in place.numbers:
-            kept_from, kept_until = slots[number].kept_from, slots[number].kept_until
-            if kept_from < place.ends_at:
-                slots[number] = slots[number].keep(place.free_at, place.ends_at)
-            else:
-                slots[number] = slot._replace(kept_from=kept_from, kept_until=kept_until)
+            old = slots[number]
+            before = place.ends_at <= old.kept_from
+            slots[number] = (
+                slot._replace(kept_from=old.kept_from, kept_until=old.kept_until)
+                if before
+                else old.keep(place.free_at, place.ends_at)
+            )
         if place.ready and place.agent.load + len(place.numbers) >= self.market.most(state, place.agent):
-            slots[:] = _closed(slots)
-        self._changed(slots)
+            slots = _closed(slots)
+        self._put(place.agent.node, slots)
         self._ends_at[state.task.id] = place.ends_at
 
     def keep(self, state: TaskState) -> None:
-        """Slots are kept for a task that is not ready yet, as if it were awarded, from when it should be: what would still run there then goes elsewhere."""
+        """Slots are kept for a task that is not ready yet, from when it should be: what would still run there then goes elsewhere."""
         ready_at: int = self.now
         for dep in state.waits_for:
             ends_at = self._ends_at[dep] if dep in self._ends_at else self._done_at(self.market.tasks[dep])
@@ -261,12 +259,13 @@ class Reckoning:
         place = min(self._places(state, ready_at), key=Place.order, default=None)
         if place is None:
             return
-        slots = self._change(place)
+        slots = list(self.slots(place.agent.node))
         for number in place.numbers:
             slots[number] = slots[number].keep(place.free_at, place.ends_at)
-        self._changed(slots)
+        self._put(place.agent.node, slots)
         self._kept[place.agent.node] = None
         self._ends_at[state.task.id] = place.ends_at
+        # Where it is not ready by then, what it waits for is late: another look, or its slot would be idle for as long as that is.
         self.soon_at = min(self.soon_at, place.free_at + 1)
 
     def _done_at(self, state: TaskState) -> int | None:
@@ -276,16 +275,13 @@ class Reckoning:
         left_ms = state.duration_ms * LEFT_PERCENT // 100
         return min((Slot(at, NEVER, 0, left_ms).late(self.now).free_at for at in ends if at is not None), default=None)
 
-    def _change(self, place: Place) -> list[Slot]:
-        slots = self.slots(place.agent.node)
+    def _put(self, node: NodeId, slots: list[Slot]) -> None:
+        """Instead of those that it had in this reckoning."""
         # The heaps of the stock now have what was taken here, and nothing is kept of a reckoning: the next one looks at this agent anew.
-        self.market.stock.touched[place.agent.node] = None
-        for old in slots:
+        self.market.stock.touched[node] = None
+        for old in self._slots[node]:
             self._count(old, -1)
-        return slots
-
-    def _changed(self, slots: list[Slot]) -> None:
-        slots.sort()
+        self._slots[node] = sorted(slots)
         for new in slots:
             self._count(new, 1)
             if new.soon_at > self.now:
@@ -337,7 +333,7 @@ def _clear_among(market: Market, now: Instant) -> list[tuple[TaskState, Live]]:
     awards: list[tuple[TaskState, Live]] = []
     reckoning = Reckoning(market, now)
     held, index = 0, 0
-    coming = _coming(market)
+    coming = _coming(market) if reckoning.open else []
     while (reckoning.open > 0 or not market.stock.slots) and (overdue or index < len(market.ready)):
         item = market.ready[index] if index < len(market.ready) else None
         if overdue and (item is None or overdue[0] < item):

@@ -28,7 +28,7 @@ class Slot(NamedTuple):
     """How long that will run still, at least."""
     kept_from: int = NEVER
     """Until when it may be used by something else than what it is kept for: a more urgent task that is not ready yet."""
-    kept_until: int = NEVER
+    kept_until: int = 0
     """When that should be done."""
 
     def late(self, now: int) -> "Slot":
@@ -45,9 +45,8 @@ class Slot(NamedTuple):
         return at if at + duration_ms <= self.kept_from else max(at, self.kept_until)
 
     def keep(self, begins_at: int, ends_at: int) -> "Slot":
-        """Kept for one more task."""
-        until = ends_at if self.kept_from == NEVER else max(ends_at, self.kept_until)
-        return self._replace(kept_from=min(begins_at, self.kept_from), kept_until=until)
+        """Kept for one more task. What lies between two of them is not used."""
+        return self._replace(kept_from=min(begins_at, self.kept_from), kept_until=max(ends_at, self.kept_until))
 
 
 IDLE: Final = Slot(-1, -1)
