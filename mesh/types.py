@@ -5,7 +5,7 @@ a `UnixMs` is wall-clock and only for people and records.
 """
 
 from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 NodeId = NewType("NodeId", str)
 """64 lower-case hex characters: a node's raw Ed25519 public key. It names itself, so a signature needs no look-up."""
@@ -35,6 +35,13 @@ class Blob:
 
     digest: Digest
     size: int
+
+
+class Quantiles(NamedTuple):
+    """How long a task should take: half of the times no longer than `p50_ms`, nine of ten times no longer than `p90_ms`."""
+
+    p50_ms: int
+    p90_ms: int
 
 
 def after(now: Instant, duration_ms: int) -> Instant:

@@ -10,6 +10,17 @@ NODE = "cd" * 32
 GOOD: dict[str, dict[str, object]] = {
     "announce": {"type": "announce", "epoch": 1, "graphs": [{"digest": DIGEST, "size": 7}], "closed": True},
     "award": {"type": "award", "epoch": 1, "seq": 12, "task": "p1:build", "attempt": 1},
+    "bid": {
+        "type": "bid",
+        "serial": 4,
+        "open": True,
+        "slots": 2,
+        "graphs": 1,
+        "reason": "",
+        "cannot": {"p9:deploy": "DEPLOY_TOKEN is not set here"},
+        "cached": ["p2:build"],
+        "estimates": {"p1:build": [3400, 5100], "p1:test": [1200, 1200]},
+    },
     "beat": {"type": "beat", "epoch": 3},
     "ended": {"type": "ended", "epoch": 1, "verdict": "success"},
     "leave": {"type": "leave", "reason": "stopped by SIGTERM"},
@@ -63,6 +74,13 @@ def vectors() -> Iterator[Vector]:
         "attempt-zero": ("award", {"attempt": 0}, "Attempts are counted from 1."),
         "unknown-verdict": ("ended", {"verdict": "green"}, "Verdicts are a closed list."),
         "digest-of-what": ("announce", {"graphs": [{"digest": "md5:00", "size": 1}]}, "Digests are SHA-256."),
+        "estimate-of-one": ("bid", {"estimates": {"p1:build": 3400}}, "An estimate is two quantiles."),
+        "estimate-of-three": ("bid", {"estimates": {"p1:build": [1, 2, 3]}}, "An estimate is two quantiles."),
+        "estimate-falls": (
+            "bid",
+            {"estimates": {"p1:build": [2, 1]}},
+            "Nine of ten times are not less than half of them.",
+        ),
         "missing-type": ("beat", {"type": ...}, "A message without a type."),
     }
     for name, (base, fields, comment) in wrong.items():

@@ -11,7 +11,7 @@ from mesh.graph import Graph
 from mesh.protocol.events import Execution
 from mesh.protocol.news import News, TaskEnded
 from mesh.store.history import History, Sample, seed_from_nx, unix_now, workspace_id
-from mesh.types import TaskId
+from mesh.types import Quantiles, TaskId
 
 FILE: Final = "history.sqlite3"
 KEEP_MAX_S: Final = 5.0
@@ -26,21 +26,21 @@ class Timings:
         self._notice = notice
         self._new: list[tuple[TaskId, int, bool]] = []
 
-    async def estimates(self, graph: Graph) -> dict[TaskId, int]:
-        """Milliseconds, for the tasks of `graph` that something is known of."""
+    async def estimates(self, graph: Graph) -> dict[TaskId, Quantiles]:
+        """For the tasks of `graph` that something is known of."""
         found, notice = await trio.to_thread.run_sync(self._read, graph)
         if notice:
             self._notice(notice)
         return found
 
-    def _read(self, graph: Graph) -> tuple[dict[TaskId, int], str]:
+    def _read(self, graph: Graph) -> tuple[dict[TaskId, Quantiles], str]:
         workspace = workspace_id(self._workspace)
         with History(self._path) as history:
             if any(task.tool == "nx" for task in graph.tasks.values()) and not history.samples(workspace):
                 seeds, _ = seed_from_nx(self._workspace, machine_class())
                 history.record(seeds)
             known = history.estimates(workspace, graph.tasks, machine_class())
-            return {task: estimate.p50_ms for task, estimate in known.items()}, history.notice
+            return {task: Quantiles(found.p50_ms, found.p90_ms) for task, found in known.items()}, history.notice
 
     def ran(self, task: TaskId, run: Execution) -> None:
         """This node has run a task."""

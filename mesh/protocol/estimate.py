@@ -9,6 +9,9 @@ What an agent bids is its speed's and its task's affair mixed, and noisy. Compar
 wait there. So a bid is split: the median of what an agent differs by from the others, over all tasks, is its speed; what remains, averaged over all agents, is
 the task. Speeds are shrunk towards 1 by the variance of what they were seen in.
 
+Of each task an agent says two quantiles, and these how far it may be off, be it that it knows little of the task or that the task varies from run to run: such an
+opinion counts less, says less of its agent's speed, and the task is overdue later.
+
 A task that nobody knows is taken to be like others of its target, and of its project, as far as this run has seen any (`family`).
 """
 
@@ -20,14 +23,14 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
-from mesh.types import NodeId, TaskId
+from mesh.types import NodeId, Quantiles, TaskId
 
 GUESS_MS: Final = 1_000
 """A task where nothing was ever seen."""
 
 # Variances, on logarithms.
 _OF_KNOWN: Final = 9 / 100
-"""Of a duration around what was known of its task beforehand: sigma 0.3."""
+"""Of a duration around what was known of its task beforehand: sigma 0.3. Where a bid tells of more the task is not that well known."""
 _OF_RUNS: Final = 2 / 100
 """Of what one task takes from run to run, however well it is known: sigma 0.14."""
 _OF_TARGET: Final = 64 / 100
@@ -55,6 +58,12 @@ _PRIOR_AGENTS: Final = 2
 """Agents that `_OF_SPEEDS` counts for, beside what this run's agents differ by."""
 
 
+def _of(estimate: Quantiles) -> tuple[float, float]:
+    """The mean and the variance of the logarithm that has these quantiles."""
+    log = math.log(max(estimate.p50_ms, 1))
+    return log, ((math.log(max(estimate.p90_ms, 1)) - log) / _Z_90) ** 2
+
+
 @lru_cache(maxsize=1 << 17)
 def family(task: TaskId) -> tuple[str, str]:
     """The project and the target in a task's id, without its shard (`test/3`), its configuration and its part (`e2e-ci--src/a.spec.ts`).
@@ -70,6 +79,11 @@ def family(task: TaskId) -> tuple[str, str]:
         stem = target.rstrip("0123456789").rstrip("-_.#")
         target = stem if stem[-1:].isalnum() else target
     return (project if colon else ""), target
+
+
+def usual(p50_ms: int) -> Quantiles:
+    """What is known of a task that is neither steadier nor less so than others."""
+    return Quantiles(p50_ms, round(p50_ms * math.exp(_Z_90 * math.sqrt(_OF_KNOWN))))
 
 
 class Expectation(NamedTuple):
@@ -98,6 +112,22 @@ class _Mean(Struct):
 
     def variance(self, prior: float, weight: int) -> float:
         return (self.spread + prior * weight) / (max(self.count - 1, 0) + weight)
+
+
+class _Opinions(Struct):
+    """Of one task's logarithm at speed 1: the mean of what agents bid and what it took, each by its precision."""
+
+    value: float = 0
+    weight: float = 0
+    """How many well-founded opinions these are worth."""
+    variance: float = 0
+    """Of a duration around each of them, by what they say of it."""
+
+    def add(self, log: float, variance: float) -> None:
+        weight = _OF_KNOWN / max(variance, _OF_KNOWN)
+        self.weight += weight
+        self.value += (log - self.value) * weight / self.weight
+        self.variance += (variance - self.variance) * weight / self.weight
 
 
 class _Speed(Struct):
@@ -167,7 +197,7 @@ class _Speeds(Struct):
 class Forecast(Struct):
     """What the leader thinks of all tasks and agents of one run."""
 
-    tasks: dict[TaskId, _Mean] = field(default_factory=dict)
+    tasks: dict[TaskId, _Opinions] = field(default_factory=dict)
     """By bids, and by executions of the very task."""
     speeds: _Speeds = field(default_factory=_Speeds)
     evidence: int = 0
@@ -177,20 +207,21 @@ class Forecast(Struct):
     _projects: dict[str, _Mean] = field(default_factory=dict)
     """What a project's tasks differ by from their targets."""
 
-    def bid(self, node: NodeId, estimates: Mapping[TaskId, int]) -> None:
+    def bid(self, node: NodeId, estimates: Mapping[TaskId, Quantiles]) -> None:
         """An agent says what tasks should take there, from its own history."""
         if not estimates:
             return
-        logs = {task: math.log(max(duration_ms, 1)) for task, duration_ms in estimates.items()}
-        known = self.tasks
-        shared = [known[task].value - log for task, log in logs.items() if task in known]
-        if not known:
-            shared = [0] * len(logs)  # it is what others are measured by, and differs from that by nothing
+        said = {task: _of(estimate) for task, estimate in estimates.items()}
+        # The first one is what others are measured by, and differs from that by nothing.
+        known = self.tasks or {task: _Opinions(log, variance=variance) for task, (log, variance) in said.items()}
+        shared = [(known[task], log, variance) for task, (log, variance) in said.items() if task in known]
         if shared:
-            self.speeds.add(node, median(shared), 2 * _OF_KNOWN, min(len(shared), _SHARED_MAX))
+            faster = median(other.value - log for other, log, _ in shared)
+            noise = median(max(other.variance, _OF_KNOWN) + max(variance, _OF_KNOWN) for other, _, variance in shared)
+            self.speeds.add(node, faster, noise, min(len(shared), _SHARED_MAX))
         speed = self.speeds.log(node)
-        for task, log in logs.items():
-            known.setdefault(task, _Mean()).add(log + speed)
+        for task, (log, variance) in said.items():
+            self.tasks.setdefault(task, _Opinions()).add(log + speed, variance)
         self.evidence += 1
 
     def learn(self, task: TaskId, node: NodeId, duration_ms: int) -> None:
@@ -198,7 +229,7 @@ class Forecast(Struct):
         log = math.log(max(duration_ms, 1))
         known = self.tasks.get(task)
         if known is not None:
-            self.speeds.see(node, known.value - log, 2 * _OF_KNOWN)
+            self.speeds.see(node, known.value - log, _OF_KNOWN + known.variance)
         elif self._all.count:
             self.speeds.see(node, self._log(task) - log, self._variance(task))
         self._learn(task, log + self.speeds.log(node))
@@ -212,7 +243,7 @@ class Forecast(Struct):
         if project:
             self._projects.setdefault(project, _Mean()).add(log - target.drawn_to(self._all.value, _PRIOR))
         if task in self.tasks:
-            self.tasks[task].add(log)
+            self.tasks[task].add(log, _OF_KNOWN)
 
     def speed(self, node: NodeId) -> float:
         """How many times as fast as the common measure."""
@@ -239,15 +270,15 @@ class Forecast(Struct):
     def _variance(self, task: TaskId) -> float:
         """Of `_log`."""
         if task in self.tasks:
-            return _OF_KNOWN
+            return self.tasks[task].variance
         target = self._targets.get(family(task)[1])
         return _OF_TARGET if target is None else target.variance(_OF_TARGET, 4)
 
     def is_sure(self, task: TaskId) -> bool:
         """Whether its duration is known well enough to say when it will be over. What only this run has shown is so where being wrong costs no more than a message or two."""
-        if task in self.tasks:
-            return True
-        return self.duration_ms(task) <= (_SHORT_MS if self._variance(task) <= _SURE else _BRIEF_MS)
+        if self._variance(task) > _SURE:
+            return self.duration_ms(task) <= _BRIEF_MS
+        return task in self.tasks or self.duration_ms(task) <= _SHORT_MS
 
     def takes_a_moment(self, task: TaskId) -> bool:
         """Whether it is known to, by what is known of the task or of others of its target: what nobody has seen is not."""
@@ -271,12 +302,15 @@ class Forecast(Struct):
         return expect
 
     def slow_ms(self, task: TaskId) -> int:
-        """What nine of ten times it does not take at speed 1: opinions of many agents tell that better than one. Never more than `overdue_ms`."""
-        known, overdue_ms = self.tasks.get(task), self.overdue_ms(task)
+        """What it would not take at speed 1 if it were a steady task: opinions of many agents tell that better than one. Never more than `overdue_ms`.
+
+        From then on a copy is worth a slot with nothing else to do, also where the task varies so much that it is not overdue for long yet.
+        """
+        known = self.tasks.get(task)
         if known is None:
-            return overdue_ms
-        quantile = math.exp(known.value + _Z_90 * math.sqrt(_OF_KNOWN / known.count + _OF_RUNS))
-        return min(round(quantile), overdue_ms)
+            return self.overdue_ms(task)
+        quantile = math.exp(known.value + _Z_90 * math.sqrt(min(known.variance, _OF_KNOWN) / known.weight + _OF_RUNS))
+        return min(round(quantile), self.duration_ms(task) * 3 // 2)
 
     def overdue_ms(self, task: TaskId) -> int:
         """What it should not take at speed 1: the more of its 90% quantile and one and a half times what it should."""

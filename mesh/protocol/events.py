@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from mesh.graph import Graph
 from mesh.protocol.news import Verdict
-from mesh.types import Blob, Digest, NodeId, TaskId, UnixMs
+from mesh.types import Blob, Digest, NodeId, Quantiles, TaskId, UnixMs
 from mesh.wire.messages import Message
 
 
@@ -78,8 +78,8 @@ class Checked(Struct, frozen=True):
     digest: Digest
     cannot: Mapping[TaskId, str] = field(default_factory=dict)
     cached: tuple[TaskId, ...] = ()
-    estimates: Mapping[TaskId, int] = field(default_factory=dict)
-    """Milliseconds each task should take here, from this machine's history; tasks it knows nothing of are absent."""
+    estimates: Mapping[TaskId, Quantiles] = field(default_factory=dict)
+    """How long each task should take here, from this machine's history; tasks it knows nothing of are absent."""
 
 
 class Prepared(Struct, frozen=True):

@@ -31,7 +31,7 @@ from mesh.protocol.recorder import Recorder
 from mesh.protocol.stalls import Stalls
 from mesh.protocol.surplus import Surplus
 from mesh.protocol.worker import Worker
-from mesh.types import Blob, Digest, Epoch, Instant, NodeId, TaskId, after
+from mesh.types import Blob, Digest, Epoch, Instant, NodeId, Quantiles, TaskId, after
 from mesh.wire.messages import (
     Announce,
     Award,
@@ -113,8 +113,8 @@ class Node:
         self._checked: dict[Digest, Graph] = {}
         self._checking: dict[Digest, Graph] = {}
         self._retry_at: dict[Digest, Instant] = {}
-        self._estimates: dict[TaskId, int] = {}
-        """Milliseconds, from this machine's history."""
+        self._estimates: dict[TaskId, Quantiles] = {}
+        """From this machine's history."""
         self._closing = False
         self._last: Digest | None = None
         """The graph behind which none is expected."""

@@ -28,13 +28,14 @@ def of_bid(bid: Bid) -> list[Bid]:
     """`bid` under rising serials, the first one its own. Only the last one says how many graphs have been compared: until then nothing of them may be awarded."""
     cannot = {task: why[:REASON_CHARS_MAX] for task, why in bid.cannot.items()}
     bid = replace(bid, cannot=cannot)
-    if len(canonical.encode([cannot, bid.cached, dict(bid.estimates)])) <= PART_BYTES:
+    estimates = [(task, *estimate) for task, estimate in bid.estimates.items()]
+    if len(canonical.encode([cannot, bid.cached, estimates])) <= PART_BYTES:
         return [bid]
     bare = replace(bid, graphs=0, cannot={}, cached=(), estimates={})
     parts = [
         *(replace(bare, cannot=dict(some)) for some in _fitting(cannot.items())),
         *(replace(bare, cached=tuple(some)) for some in _fitting(bid.cached)),
-        *(replace(bare, estimates=dict(some)) for some in _fitting(bid.estimates.items())),
+        *(replace(bare, estimates={task: bid.estimates[task] for task, *_ in some}) for some in _fitting(estimates)),
     ]
     parts[-1] = replace(parts[-1], graphs=bid.graphs)
     return [replace(part, serial=bid.serial + number) for number, part in enumerate(parts)]

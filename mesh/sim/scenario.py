@@ -5,7 +5,8 @@
      "agents": [{"name": "a1", "slots": 2, "speed": 1.5}],
      "estimates": {"p1:build": {"a1": 4200}}}
 
-`duration_ms` is the truth at speed 1. `actual_ms`, where it is given, is what the first execution takes; every later one takes `duration_ms`.
+`duration_ms` is the truth at speed 1. `actual_ms`, where it is given, is what the first execution takes; every later one takes `duration_ms`. An estimate is a
+number of milliseconds, taken to be off as most are, or two of them: what the task takes no longer than half of the times, and nine of ten times.
 """
 
 import math
@@ -17,7 +18,8 @@ from msgspec import Struct, field
 
 from mesh.errors import RemoteError, UsageError
 from mesh.graph import Graph, Task
-from mesh.types import TaskId
+from mesh.protocol.estimate import usual
+from mesh.types import Quantiles, TaskId
 from mesh.wire import canonical
 
 VERSION: Final = 1
@@ -48,11 +50,11 @@ class SimAgent(Struct, frozen=True):
 
 
 class Scenario(Struct, frozen=True, dict=True):
-    """All of it. `estimates` are milliseconds by task and agent; where one is missing that agent knows nothing of the task."""
+    """All of it. `estimates` are by task and agent; where one is missing that agent knows nothing of the task, and one number is as good as most are."""
 
     tasks: tuple[SimTask, ...]
     agents: tuple[SimAgent, ...]
-    estimates: Mapping[TaskId, Mapping[str, int]] = field(default_factory=dict)
+    estimates: Mapping[TaskId, Mapping[str, int | Quantiles]] = field(default_factory=dict)
 
     @cached_property
     def graph(self) -> Graph:
@@ -61,6 +63,11 @@ class Scenario(Struct, frozen=True, dict=True):
             Task(id=task.id, tool="sim", deps=task.deps, outputs=("**",) if task.output_bytes else ())
             for task in self.tasks
         )
+
+    def known(self, agent: str) -> dict[TaskId, Quantiles]:
+        """What this agent bids."""
+        rows = ((task, row[agent]) for task, row in self.estimates.items() if agent in row)
+        return {task: usual(found) if isinstance(found, int) else found for task, found in rows}
 
     @cached_property
     def critical_path(self) -> tuple[TaskId, ...]:
@@ -137,9 +144,9 @@ def _agent(read: "_Object") -> SimAgent:
 
 def _estimates(
     top: "_Object", tasks: Mapping[TaskId, None], agents: Mapping[str, None], where: str
-) -> dict[TaskId, dict[str, int]]:
+) -> dict[TaskId, dict[str, int | Quantiles]]:
     table = top.field("estimates") if top.has("estimates") else {}
-    found: dict[TaskId, dict[str, int]] = {}
+    found: dict[TaskId, dict[str, int | Quantiles]] = {}
     for task, by_agent in _Object(table, f"{where}: estimates").items():
         if task not in tasks:
             raise UsageError(f"{where}: estimates.{task}: no task has this id")
@@ -147,7 +154,7 @@ def _estimates(
         unknown = [agent for agent, _ in row.items() if agent not in agents]
         if unknown:
             raise UsageError(f"{where}: estimates.{task}.{unknown[0]}: no agent has this name")
-        found[TaskId(task)] = {agent: row.time(agent) for agent, _ in row.items()}
+        found[TaskId(task)] = {agent: row.estimate(agent) for agent, _ in row.items()}
     return found
 
 
@@ -193,3 +200,12 @@ class _Object:
 
     def time(self, name: str) -> int:
         return round(self.number(name, 0, TIME_MAX_MS))
+
+    def estimate(self, name: str) -> int | Quantiles:
+        pair = self._fields.get(name)
+        if type(pair) is not list:
+            return self.time(name)
+        both = _Object(dict(zip(("p50", "p90"), pair, strict=False)), f"{self._where}.{name}")
+        if len(pair) != 2 or both.time("p90") < both.time("p50"):
+            raise self.wrong(name, "a number, or two of which the second one is no less,")
+        return Quantiles(both.time("p50"), both.time("p90"))

@@ -122,8 +122,7 @@ class _Ideal(Undisturbed):
 
     def check(self, at: NodeId, effect: fx.Check) -> None:
         agent = self.agents.get(at)
-        known = self.scenario.estimates.items() if agent is not None else ()
-        estimates = {task: row[agent.name] for task, row in known if agent is not None and agent.name in row}
+        estimates = self.scenario.known(agent.name) if agent is not None else {}
         self.shell.happen(at, ev.Checked(effect.digest, estimates=estimates))
 
     def deliver(self, at: NodeId, effect: fx.Deliver) -> None:

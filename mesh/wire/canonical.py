@@ -99,6 +99,18 @@ class Reader:
             raise self._fail(name, "an object")
         return value
 
+    def pair_table(self, name: str, *, high: int = 2**53) -> dict[str, tuple[int, int]]:
+        """Two integers for each key, the second one no less than the first."""
+        value = self.table(name)
+        for pair in value.values():
+            if (
+                type(pair) is not list
+                or [type(number) for number in pair] != [int, int]
+                or not 0 <= pair[0] <= pair[1] <= high
+            ):
+                raise self._fail(name, f"an object of pairs of integers from 0 to {high} in ascending order")
+        return {key: (pair[0], pair[1]) for key, pair in value.items()}
+
     def string_table(self, name: str) -> dict[str, str]:
         value = self.table(name)
         if any(type(item) is not str for item in value.values()):

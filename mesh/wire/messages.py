@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, cast
 from msgspec import Struct, field
 
 from mesh.errors import RemoteError
-from mesh.types import Blob, Digest, Epoch, NodeId, Seq, TaskId
+from mesh.types import Blob, Digest, Epoch, NodeId, Quantiles, Seq, TaskId
 from mesh.wire.canonical import Reader
 
 PROTOCOL_MAJOR: Final = 1
@@ -166,7 +166,7 @@ class Announce(Struct, frozen=True):
 class Bid(Struct, frozen=True):
     """An agent's standing offer for every open task, sent once and amended by a later one with a higher `serial`.
 
-    Expected completion of a task = when a slot is free + what has to be fetched + `estimates[task]`. `cannot` names tasks it must not
+    Expected completion of a task = when a slot is free + what has to be fetched + what it takes by `estimates`. `cannot` names tasks it must not
     be given, with the reason for a person; `cached` those whose result it already has: they cost it no time. With `open` false it takes none at all,
     for `reason`.
     """
@@ -179,8 +179,8 @@ class Bid(Struct, frozen=True):
     reason: str = ""
     cannot: Mapping[TaskId, str] = field(default_factory=dict)
     cached: tuple[TaskId, ...] = ()
-    estimates: Mapping[TaskId, int] = field(default_factory=dict)
-    """Milliseconds, of tasks that its own history knows something of; what an amendment leaves out stands."""
+    estimates: Mapping[TaskId, Quantiles] = field(default_factory=dict)
+    """Of tasks that its own history knows something of; what an amendment leaves out stands."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -192,12 +192,11 @@ class Bid(Struct, frozen=True):
             "reason": self.reason,
             "cannot": dict(self.cannot),
             "cached": list(self.cached),
-            "estimates": dict(self.estimates),
+            "estimates": {task: [*estimate] for task, estimate in self.estimates.items()},
         }
 
     @classmethod
     def from_json(cls, read: Reader) -> "Bid":
-        estimates = Reader(read.table("estimates"), "bid.estimates")
         return cls(
             serial=read.number("serial"),
             open=read.flag("open"),
@@ -206,7 +205,7 @@ class Bid(Struct, frozen=True):
             reason=read.text("reason"),
             cannot={TaskId(task): reason for task, reason in read.string_table("cannot").items()},
             cached=tuple(TaskId(task) for task in read.texts("cached")),
-            estimates={TaskId(name): estimates.number(name) for name in read.table("estimates")},
+            estimates={TaskId(task): Quantiles(*pair) for task, pair in read.pair_table("estimates").items()},
         )
 
 

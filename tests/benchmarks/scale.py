@@ -31,12 +31,13 @@ from mesh.identity.keys import NodeKey
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news
+from mesh.protocol.estimate import usual
 from mesh.protocol.node import Config, Node
 from mesh.report.summary import Summary
 from mesh.sim import SimTask
 from mesh.sim.shell import Machine, Shell, Undisturbed, blob_of
 from mesh.store.ledger_dir import LedgerDirectory
-from mesh.types import Blob, Instant, NodeId, TaskId, UnixMs
+from mesh.types import Blob, Instant, NodeId, Quantiles, TaskId, UnixMs
 from mesh.wire import codec
 from mesh.wire.messages import Message
 from tests.benchmarks.noop import machine
@@ -197,10 +198,10 @@ class Rehearsal(Undisturbed):
             self.shell.at(self.shell.now, arrive)
 
     def check(self, at: NodeId, effect: fx.Check) -> None:
-        estimates: dict[TaskId, int] = {}
+        estimates: dict[TaskId, Quantiles] = {}
         if self.known and at != self.main:
             noise = self._dice.lognormvariate
-            estimates = {task.id: round(task.duration_ms * noise(0, 0.3)) + 1 for task in self.tasks.values()}
+            estimates = {task.id: usual(round(task.duration_ms * noise(0, 0.3)) + 1) for task in self.tasks.values()}
         self.shell.happen(at, ev.Checked(effect.digest, estimates=estimates))
 
     def prepare(self, at: NodeId, effect: fx.Prepare) -> None:

@@ -17,10 +17,11 @@ Order = Callable[[SimTask], float]
 def believed_ms(scenario: Scenario) -> dict[TaskId, float]:
     """What a task should take at speed 1: the mean of what all agents think, each in its own speed; one second where nobody knows."""
     speeds = {agent.name: agent.speed for agent in scenario.agents}
+    known = {name: scenario.known(name) for name in speeds}
     found: dict[TaskId, float] = {}
     for task in scenario.tasks:
-        row = scenario.estimates.get(task.id, {})
-        logs = [math.log(max(1, ms) * speeds[name]) for name, ms in row.items()]
+        opinions = [(known[name][task.id].p50_ms, speed) for name, speed in speeds.items() if task.id in known[name]]
+        logs = [math.log(max(1, p50_ms) * speed) for p50_ms, speed in opinions]
         found[task.id] = math.exp(sum(logs) / len(logs)) if logs else 1_000.0
     return found
 

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from mesh.types import Blob
+from mesh.types import Blob, Quantiles
 from mesh.wire import messages as msg
 
 NUMBERS = st.integers(0, 2**53)
@@ -47,7 +47,7 @@ BIDS = st.builds(
     reason=TEXTS,
     cannot=st.dictionaries(TASKS, TEXTS, max_size=4),
     cached=many(TASKS),
-    estimates=st.dictionaries(TASKS, NUMBERS, max_size=4),
+    estimates=st.dictionaries(TASKS, st.tuples(NUMBERS, NUMBERS).map(sorted).map(Quantiles._make), max_size=4),
 )
 RECORDS = st.builds(
     msg.Records,

@@ -132,6 +132,9 @@ def test_equal_scenarios_give_equal_schedules():
         ({"estimates": {"p9:build": {}}}, "estimates.p9:build: no task has this id"),
         ({"estimates": {"p1:build": {"a9": 1}}}, "estimates.p1:build.a9: no agent has this name"),
         ({"estimates": {"p1:build": {"a1": -5}}}, "estimates.p1:build.a1: a number from 0 to"),
+        ({"estimates": {"p1:build": {"a1": [5, 4]}}}, r"estimates.p1:build.a1: a number, or two of .*, not \[5, 4\]"),
+        ({"estimates": {"p1:build": {"a1": [5, -1]}}}, r"estimates.p1:build.a1.p90: a number from 0 to"),
+        ({"estimates": {"p1:build": {"a1": [1, 2, 3]}}}, r"estimates.p1:build.a1: a number, or two"),
     ],
 )
 def test_a_mistake_in_a_graph_file_is_named_with_its_place(changes, error):

@@ -12,6 +12,7 @@ from mesh.ledger import Completion, checkpoint
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news
+from mesh.protocol.estimate import usual
 from mesh.protocol.node import Config, Node
 from mesh.types import Blob, Digest, Epoch, Instant, Seq, TaskId, UnixMs
 from mesh.wire import messages as msg
@@ -152,7 +153,8 @@ class Main(Scripted):
 
     def bid(self, name, slots=1, *, graphs=1, cannot=(), cached=(), estimates=(), takes=True, reason="", serial=None):
         self.serial = serial if serial is not None else getattr(self, "serial", 0) + 1
-        bid = msg.Bid(self.serial, takes, slots, graphs, reason, dict(cannot), tuple(cached), dict(estimates))
+        known = {task: usual(p50_ms) for task, p50_ms in dict(estimates).items()}
+        bid = msg.Bid(self.serial, takes, slots, graphs, reason, dict(cannot), tuple(cached), known)
         return self.say(name, bid)
 
     @property

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from mesh.protocol.estimate import GUESS_MS, MOMENT_MS, Forecast, family
-from mesh.types import NodeId, TaskId
+from mesh.protocol.estimate import GUESS_MS, MOMENT_MS, Forecast, family, usual
+from mesh.types import NodeId, Quantiles, TaskId
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 TASKS = [TaskId(f"p{number}:build") for number in range(100)]
@@ -56,13 +56,13 @@ def test_and_like_others_of_its_project():
 
 def test_what_is_known_of_a_task_counts_before_what_is_known_of_its_like():
     forecast = learnt(*[10_000] * 20)
-    forecast.bid(B, {TaskId("app:build"): 500})
+    forecast.bid(B, {TaskId("app:build"): usual(500)})
     assert forecast.duration_ms(TaskId("app:build")) == 500
 
 
 def test_a_task_that_takes_no_time_or_less_takes_a_millisecond():
     forecast = Forecast()
-    forecast.bid(A, {TaskId("app:build"): 0})
+    forecast.bid(A, {TaskId("app:build"): usual(0)})
     forecast.learn(TaskId("app:build"), A, -5_000)
     assert forecast.duration_ms(TaskId("app:build")) == 1
 
@@ -71,7 +71,7 @@ def bids(sigma, **speeds):
     """What agents of these speeds bid for a hundred tasks of ten seconds, each off by `sigma`."""
     dice, forecast = random.Random(1), Forecast()
     for name, speed in speeds.items():
-        said = {task: round(10_000 / speed * dice.lognormvariate(0, sigma)) for task in TASKS}
+        said = {task: usual(round(10_000 / speed * dice.lognormvariate(0, sigma))) for task in TASKS}
         forecast.bid(NodeId(name), said)
     return forecast
 
@@ -102,8 +102,8 @@ def test_who_bids_first_is_no_more_moved_by_a_straggler_than_others():
 
 def test_one_bid_that_differs_says_little_of_its_agent():
     forecast = Forecast()
-    forecast.bid(A, {TASKS[0]: 10_000})
-    forecast.bid(B, {TASKS[0]: 5_000})
+    forecast.bid(A, {TASKS[0]: usual(10_000)})
+    forecast.bid(B, {TASKS[0]: usual(5_000)})
     assert 1 < forecast.speed(B) < 1.5
 
 
@@ -150,12 +150,61 @@ def test_a_duration_is_sure_where_it_is_known_or_where_its_like_are_short_and_al
     alike, unlike, long = learnt(*[90] * 20), learnt(*[10, 200] * 10), learnt(*[10_000] * 20)
     new = TaskId("new:build")
     assert [found.is_sure(new) for found in (Forecast(), alike, unlike, long)] == [False, True, False, False]
-    unlike.bid(B, {new: 500})
+    unlike.bid(B, {new: usual(500)})
     assert unlike.is_sure(new)
 
 
 def test_what_is_known_is_overdue_after_half_as_long_again():
     assert bids(0, a=1).overdue_ms(TASKS[0]) == 15_000
+
+
+def told(p50_ms, p90_ms, task=TASKS[0]):
+    forecast = Forecast()
+    forecast.bid(A, {task: Quantiles(p50_ms, p90_ms)})
+    return forecast
+
+
+def test_what_varies_from_run_to_run_is_overdue_when_nine_of_ten_times_it_is_over():
+    assert told(10_000, 40_000).overdue_ms(TASKS[0]) == pytest.approx(40_000, rel=0.01)
+    assert told(10_000, 11_000).overdue_ms(TASKS[0]) == 15_000
+
+
+def test_what_is_steady_is_slow_soon_and_nothing_later_than_after_half_as_long_again():
+    steady, known, varying = (told(10_000, p90_ms).slow_ms(TASKS[0]) for p90_ms in (10_500, 15_000, 40_000))
+    assert steady < 12_500 < known == varying == 15_000
+
+
+def test_that_many_agree_on_a_task_that_varies_does_not_make_it_steady():
+    forecast = Forecast()
+    for number in range(16):
+        forecast.bid(NodeId(f"a{number}"), {TASKS[0]: Quantiles(10_000, 40_000)})
+    assert forecast.overdue_ms(TASKS[0]) == pytest.approx(40_000, rel=0.01)
+
+
+def test_who_knows_a_task_well_counts_for_more_than_who_guesses():
+    forecast = told(1_000, 8_000)
+    forecast.bid(B, {TASKS[0]: usual(10_000)})
+    assert forecast.duration_ms(TASKS[0]) > 8_000
+    assert forecast.is_sure(TASKS[0])
+    assert 15_000 < forecast.overdue_ms(TASKS[0]) < 25_000
+
+
+def test_what_an_agent_only_guesses_does_not_say_when_its_slot_will_be_free():
+    assert told(10_000, 18_000).is_sure(TASKS[0])
+    assert not told(10_000, 20_000).is_sure(TASKS[0])
+    assert told(20, 100).is_sure(TASKS[0])
+
+
+def test_an_execution_of_a_task_that_varies_says_less_of_its_agent_s_speed():
+    speeds = []
+    for p90_ms in (14_700, 40_000):
+        forecast = Forecast()
+        for node in (A, B):
+            forecast.bid(node, dict.fromkeys(TASKS, Quantiles(10_000, p90_ms)))
+        for task in TASKS[:8]:
+            forecast.learn(task, B, 5_000)
+        speeds.append(forecast.speed(B))
+    assert speeds[0] > speeds[1] >= 1
 
 
 def test_what_is_only_like_others_is_overdue_the_later_the_less_these_are_alike():
@@ -170,6 +219,6 @@ def test_what_takes_a_moment_is_known_by_the_task_itself_or_by_others_of_its_tar
     assert seen.duration_ms(TaskId("new:other")) <= MOMENT_MS
     assert not seen.takes_a_moment(TaskId("new:other"))
     told = Forecast()
-    told.bid(A, {TaskId("short"): MOMENT_MS, TaskId("long"): MOMENT_MS + 1})
+    told.bid(A, {TaskId("short"): usual(MOMENT_MS), TaskId("long"): usual(MOMENT_MS + 1)})
     assert told.takes_a_moment(TaskId("short"))
     assert not told.takes_a_moment(TaskId("long"))

@@ -5,6 +5,7 @@ import pytest
 from mesh.protocol import events as ev
 from mesh.protocol import parts
 from mesh.protocol.bulletin import Bulletin
+from mesh.protocol.estimate import usual
 from mesh.types import Blob, Digest, Epoch, NodeId, TaskId
 from mesh.wire import codec
 from mesh.wire import messages as msg
@@ -31,7 +32,8 @@ def bids_of(*, cannot=(), cached=(), estimates=()):
     agent.meet()
     agent.announce()
     agent.step(ev.GraphFetched(agent.blob, agent.graph.encode()))
-    agent.step(ev.Checked(agent.blob.digest, dict(cannot), tuple(cached), dict(estimates)))
+    known = {task: usual(p50_ms) for task, p50_ms in dict(estimates).items()}
+    agent.step(ev.Checked(agent.blob.digest, dict(cannot), tuple(cached), known))
     return carried(agent.sent("main", msg.Bid)[1:])
 
 

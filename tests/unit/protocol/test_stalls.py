@@ -3,6 +3,7 @@
 import pytest
 
 from mesh.protocol import effects as fx
+from mesh.protocol.estimate import usual
 from mesh.protocol.events import Heard
 from mesh.types import TaskId
 from tests.unit.protocol.scripted import Main
@@ -79,7 +80,7 @@ def test_an_answer_about_an_earlier_attempt_says_nothing():
 
 def test_a_task_that_usually_takes_longer_may_be_quiet_for_longer():
     run = Main("usual", "one", stall_after_ms=AFTER_MS)
-    run.node.leader.market.forecast.bid(run.node.me, {TaskId("one"): 3 * AFTER_MS})
+    run.node.leader.market.forecast.bid(run.node.me, {TaskId("one"): usual(3 * AFTER_MS)})
     run.agent("a1", slots=2)
     run.started("a1", "one")
     run.wait(3 * AFTER_MS - 1)
