@@ -78,6 +78,8 @@ def _told(schedule: "Schedule") -> list[str]:
         lines.append(
             f"critical path: {words.count(len(scenario.critical_path), 'task')}, from {words.one_line(first)} to {words.one_line(last)}"
         )
+    if late := sum(one.killed for one in schedule.executions):
+        lines.append(f"{words.count(late, 'execution')} killed: another one of the same task was done first")
     for agent in scenario.agents:
         ran = [one for one in schedule.executions if one.agent == agent.name]
         busy_ms = sum(one.ended_ms - one.started_ms for one in ran if one.ended_ms is not None)

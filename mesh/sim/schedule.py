@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mesh.identity.authority import Authority
 from mesh.identity.keys import NodeKey
@@ -37,12 +38,13 @@ LOG: Final = blob_of(b"")
 
 
 class Execution(Struct, frozen=True):
-    """One task on one agent. `ended_ms` is None where it was killed or lost the race."""
+    """One task on one agent. `ended_ms` is None while it runs; `killed` it was where another one of the same task was done first."""
 
     task: TaskId
     agent: str
     started_ms: int
-    ended_ms: int | None
+    ended_ms: int | None = None
+    killed: bool = False
 
 
 class Schedule(Struct):
@@ -76,6 +78,8 @@ class _Ideal(Undisturbed):
         self.schedule = Schedule(scenario)
         self.graph_bytes = scenario.graph.encode()
         self.begun: dict[TaskId, None] = {}
+        self.number: dict[tuple[NodeId, TaskId], int] = {}
+        """Of the execution of a task that an agent began last."""
         authority = Authority.derive(b"a secret of the simulator", "sim/graph")
         self.main = self._add(authority, SimAgent("main"), "main")
         self.agents = {self._add(authority, agent, "agent"): agent for agent in scenario.agents}
@@ -157,25 +161,24 @@ class _Ideal(Undisturbed):
         self.begun[task.id] = None
         duration_ms = task.actual_ms if first and task.actual_ms is not None else task.duration_ms
         self.shell.machines[at].running[task.id] = effect.attempt
-        number = len(self.schedule.executions)
-        self.schedule.executions.append(Execution(task.id, agent.name, self.shell.now, None))
+        self.number[at, task.id] = len(self.schedule.executions)
+        self.schedule.executions.append(Execution(task.id, agent.name, self.shell.now))
         running = ev.TaskRunning(task.id, effect.attempt)
         self.shell.at(self.shell.now, lambda: self.shell.happen(at, running))
         ends_ms = self.shell.now + round(duration_ms / agent.speed)
-        self.shell.at(ends_ms, lambda: self._finish(at, effect, number))
+        self.shell.at(ends_ms, lambda: self._finish(at, effect))
 
-    def _finish(self, at: NodeId, effect: fx.Execute, number: int) -> None:
+    def _finish(self, at: NodeId, effect: fx.Execute) -> None:
         running = self.shell.machines[at].running
         if running.get(effect.task) != effect.attempt:
             return
         del running[effect.task]
-        began, now = self.schedule.executions[number], self.shell.now
-        self.schedule.executions[number] = Execution(began.task, began.agent, began.started_ms, now)
+        ended = self._end(at, effect.task, killed=False)
         outputs = None
         if size := self.tasks[effect.task].output_bytes:
             outputs = Blob(blob_of(effect.task.encode()).digest, size)
             self.shell.machines[at].blobs[outputs.digest] = b""
-        times = UnixMs(UNIX_MS + began.started_ms), UnixMs(UNIX_MS + now)
+        times = UnixMs(UNIX_MS + ended.started_ms), UnixMs(UNIX_MS + self.shell.now)
         run = ev.Execution("success", 0, *times, outputs=outputs, log=LOG)
         self.shell.happen(at, ev.TaskFinished(effect.task, effect.attempt, run))
 
@@ -183,5 +186,12 @@ class _Ideal(Undisturbed):
         running = self.shell.machines[at].running
         if running.get(effect.task) == effect.attempt:
             del running[effect.task]
+            self._end(at, effect.task, killed=True)
             killed = ev.TaskKilled(effect.task, effect.attempt)
             self.shell.at(self.shell.now, lambda: self.shell.happen(at, killed))
+
+    def _end(self, at: NodeId, task: TaskId, *, killed: bool) -> Execution:
+        number = self.number[at, task]
+        ended = replace(self.schedule.executions[number], ended_ms=self.shell.now, killed=killed)
+        self.schedule.executions[number] = ended
+        return ended

@@ -38,8 +38,19 @@ def readme_tasks() -> str:
     return found[1]
 
 
+def sample_graph() -> str:
+    """The graph file that docs/guide/schedules.md shows."""
+    found = re.search(r"```json\n(.*?)```", (ROOT / "docs/guide/schedules.md").read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
 def workspace() -> dict[str, str]:
-    files = {"dte.toml": readme_tasks(), ".gitignore": "dist/\nDIR\nFILE\nEVENTS\ntimings.json\n"}
+    files = {
+        "dte.toml": readme_tasks(),
+        "graph.json": sample_graph(),
+        ".gitignore": "dist/\nDIR\nFILE\nEVENTS\ntimings.json\nschedule.json\n",
+    }
     for name in ("a", "b"):
         files |= {f"packages/{name}/{path}": text for path, text in (("package.toml", ""), ("Makefile", MAKEFILE))}
         files[f"packages/{name}/src/input"] = f"{name}\n"
