@@ -46,6 +46,7 @@ const tasks = {
   loud() { write('../../report.txt', name); write('notes/x.txt', name); console.log(`noted ${name}`); },
   link() { fs.mkdirSync('node_modules', { recursive: true }); fs.symlinkSync('..', `node_modules/${name}`); },
   linked() { setTimeout(() => console.log(`${read(`../p0/node_modules/p0/src/index.js`)} for ${name}`), 1500); },
+  scatter() { setTimeout(() => write('dist/scattered.js', name), 1500); },
   sleep() { console.log('asleep'); setTimeout(() => {}, 600_000); },
 };
 tasks[what]();

@@ -3,14 +3,18 @@
 git is asked before the first task and after each one. That costs time, which grows with the checkout: a task that was short against the last
 look is not followed by one, and what it left is found after a later task.
 
+What is new where other tasks have their outputs is no business of git's. It may be all right: such a task makes it too, or packs it here. So it is only listed,
+and the main job looks at the end whether it has it.
+
 Of node_modules git says nothing. What a task installs or links in that of its own project, as a package that uses itself by its name does, is found
 by the names there.
 """
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
@@ -25,6 +29,10 @@ LOOK_MS: Final = 20_000
 LOOK_AT_MAX: Final = 100_000
 """So many files and directories of what is new are compared with what is declared."""
 NAMED_MAX: Final = 3
+LISTED_MAX: Final = 20
+"""Files among others' outputs that are listed."""
+LIST_AT_MAX: Final = 20_000
+"""So many files are looked at for that."""
 
 _STATUS: Final = (
     *("status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--ignored=matching"),
@@ -56,10 +64,10 @@ class Left(Struct, frozen=True):
         """One line for a person; "" where there is nothing to say."""
         parts = []
         if self.changed:
-            parts.append(f"changed {_some(self.changed)}, which git tracks, so that later tasks find other inputs here")
+            parts.append(f"changed {some(self.changed)}, which git tracks, so that later tasks find other inputs here")
         if self.untracked:
             parts.append(
-                f"left {_some(self.untracked)}, which no task declares as outputs, so that other machines do not get it"
+                f"left {some(self.untracked)}, which no task declares as outputs, so that other machines do not get it"
             )
         who = "it" if self.certain else "it, or a task beside it,"
         return f"{who} {'; it '.join(parts)}" if parts else ""
@@ -158,6 +166,34 @@ class Leftovers:
         return None
 
 
+def among(workspace: Path, places: Iterable[str], meant: Callable[[str], bool], since_ns: int) -> tuple[str, ...]:
+    """The first files at `places` or below them that are `meant` and have been written since then (Unix time in nanoseconds)."""
+    found = (path for path in _files(workspace, places) if meant(path) and _is_since(workspace / path, since_ns))
+    return tuple(islice(found, LISTED_MAX))
+
+
+def _files(workspace: Path, places: Iterable[str]) -> Iterator[str]:
+    looked_at = 0
+    for place in places:
+        if (workspace / place).is_file():
+            yield place
+        for folder, inner, names in os.walk(workspace / place):
+            inner[:] = sorted(name for name in inner if name not in _OWN_PLACES)
+            around = PurePosixPath(os.path.relpath(folder, workspace))
+            for name in sorted(names):
+                looked_at += 1
+                if looked_at > LIST_AT_MAX:
+                    return
+                yield str(around / name)
+
+
+def _is_since(file: Path, since_ns: int) -> bool:
+    # The time of the inode, since a tool that unpacks or copies sets the other one.
+    with suppress(OSError):
+        return file.lstat().st_ctime_ns >= since_ns
+    return False
+
+
 def _undeclared(workspace: Path, paths: Sequence[str], declared: Declared) -> tuple[str, ...]:
     """What of `paths` nobody declares; of a directory of which some is declared, what is in it beside that."""
     found: list[str] = []
@@ -214,6 +250,7 @@ def _below(path: str, home: str) -> bool:
     return home in ("", ".") or path.startswith(f"{home}/")
 
 
-def _some(paths: tuple[str, ...]) -> str:
+def some(paths: tuple[str, ...]) -> str:
+    """The first few of them, and how many more there are."""
     more = len(paths) - NAMED_MAX
     return ", ".join(paths[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")

@@ -5,6 +5,7 @@ SLSA's own fields stands where SLSA leaves room: `externalParameters` for what w
 how it went. SLSA's published protobuf schema is strict about other fields.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast, get_args
 
@@ -23,8 +24,9 @@ BUILD_TYPE: Final = f"{BASE_URI}task/v1"
 TASK_CHARS_MAX: Final = 1_024
 KEY_CHARS_MAX: Final = 1_024
 PROBLEM_CHARS_MAX: Final = 1_024
+LEFT_CHARS_MAX: Final = 1_024
 DEPS_BYTES_MAX: Final = 16_384
-# With these four at their limits, and each character as a six-byte escape, an envelope is still below 65,535 bytes (a test holds it).
+# With these five at their limits, and each character as a six-byte escape, an envelope is still below 65,535 bytes (a test holds it).
 
 UNIX_MS_MAX: Final = 253_402_300_799_999
 _BEGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,6 +57,8 @@ class Completion(Sealable, frozen=True):
     deps: tuple[TaskId, ...] = ()
     problem: str = ""
     allowed_to_fail: bool = False
+    left: tuple[str, ...] = ()
+    """Paths of files that the task made where only other tasks' outputs belong; as many as `LEFT_CHARS_MAX` allows are written."""
     deps_digest: Digest | None = None
 
     def statement(self, signer: NodeId, /) -> Statement:
@@ -104,6 +108,7 @@ class Completion(Sealable, frozen=True):
             "cache": self.cache,
             "max_rss_bytes": self.max_rss_bytes,
             "problem": _cut(self.problem),
+            "left": list(_fitting(self.left)),
         }
         byproducts: list[dict[str, Any]] = [{"name": "result", "annotations": result}]
         if self.log is not None:
@@ -168,6 +173,7 @@ def read_completion(statement: Statement, signer: NodeId) -> Completion:
         deps=deps,
         problem=result.text("problem"),
         allowed_to_fail=asked.flag("allowed_to_fail"),
+        left=result.texts("left", default=()),
         deps_digest=deps_digest,
     )
 
@@ -202,6 +208,17 @@ def _cut(problem: str) -> str:
     # What a tool prints need not be text; a completion must not be lost for it.
     text = problem.encode(errors="replace").decode()
     return text if len(text) <= PROBLEM_CHARS_MAX else f"{text[: PROBLEM_CHARS_MAX - 1]}…"
+
+
+def _fitting(paths: tuple[str, ...]) -> Iterator[str]:
+    """Whole paths, from the first on. What is no text is no path that anybody could look for."""
+    chars = 0
+    for path in paths:
+        chars += len(path)
+        if chars > LEFT_CHARS_MAX:
+            return
+        if path.isprintable():
+            yield path
 
 
 def _to_text(time: UnixMs) -> str:

@@ -230,6 +230,9 @@ class Command:
 
     async def _close(self, peer: Peer) -> None:
         """The command has ended: so does the run, as soon as every task is accounted for."""
+        if self.exit_code == 0:
+            for text in peer.work.remarks.missing():
+                peer.observer.news(Notice(text))
         leader = peer.shell.node.leader
         assert leader is not None
         if not self._planned and not self._objections:

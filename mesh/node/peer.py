@@ -299,6 +299,7 @@ class Peer:
             case fx.Tell(news):
                 self.timings.hear(news)
                 self.shelf.hear(news)
+                self.work.remarks.hear(news)
                 self.observer.news(news)
             case fx.Prepare():
                 self.work.prepare(effect)

@@ -45,7 +45,7 @@ class Work:
         self._results = results
         self._domain = domain
         self._tasks: dict[TaskId, Task] = {}
-        self._remarks = remarks(self._tasks)
+        self.remarks = remarks(self._tasks)
         self._running: dict[TaskId, trio.CancelScope] = {}
         self._present: dict[TaskId, Digest] = {}
         """Whose outputs are in the workspace: what was restored, or has run, here."""
@@ -199,7 +199,7 @@ class Work:
 
     async def _run(self, task: Task, attempt: int) -> ev.Execution:
         runner = await self._tools.runner(task)
-        await self._remarks.before(task)
+        await self.remarks.before(task)
         self._happen(ev.TaskRunning(task.id, attempt))
         stream = Stream(task.id, attempt, self._transfers.store, self._send_log)
         self._present.pop(task.id, None)
@@ -218,7 +218,8 @@ class Work:
             self._present[task.id] = outcome.outputs.digest
         if outcome.status == "success" and not outcome.problem:
             took_ms = outcome.ended_ms - outcome.started_ms
-            outcome = replace(outcome, problem=await self._remarks.after(task, took_ms, beside=bool(self._streams)))
+            problem, left = await self.remarks.after(task, took_ms, beside=bool(self._streams))
+            return _execution(replace(outcome, problem=problem), log, left)
         return _execution(outcome, log)
 
 
@@ -228,7 +229,7 @@ class _NotRestoredError(Exception):
         self.need = need
 
 
-def _execution(outcome: Outcome, log: Blob) -> ev.Execution:
+def _execution(outcome: Outcome, log: Blob, left: tuple[str, ...] = ()) -> ev.Execution:
     return ev.Execution(
         outcome.status,
         outcome.exit_code,
@@ -238,6 +239,7 @@ def _execution(outcome: Outcome, log: Blob) -> ev.Execution:
         log=log,
         max_rss_bytes=outcome.max_rss_bytes,
         problem=outcome.problem,
+        left=left,
         key=outcome.key,
         cache="hit" if outcome.cached else "none",
     )

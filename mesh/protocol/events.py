@@ -117,6 +117,8 @@ class Execution(Struct, frozen=True):
     log: Blob | None = None
     max_rss_bytes: int = 0
     problem: str = ""
+    left: tuple[str, ...] = ()
+    """Files that it made among other tasks' outputs."""
     key: str = ""
     cache: Literal["none", "hit"] = "none"
 

@@ -102,6 +102,8 @@ class TaskEnded(Struct, frozen=True):
     trust: Trust = "run"
     flaky: bool = False
     """It failed in this run before it succeeded."""
+    left: tuple[str, ...] = ()
+    """Files that it made among other tasks' outputs: here only if these make them, too."""
 
     @classmethod
     def of(cls, done: Completion, agent: str, attempts: int, ledger_index: int, *, flaky: bool) -> "TaskEnded":
@@ -121,6 +123,7 @@ class TaskEnded(Struct, frozen=True):
             problem=done.problem,
             allowed_to_fail=done.status == "failure" and done.allowed_to_fail,
             flaky=done.status == "success" and flaky,
+            left=done.left,
         )
 
 

@@ -239,6 +239,7 @@ class Worker(Struct):
             cache=run.cache,
             deps=job.task.deps,
             problem=run.problem,
+            left=run.left,
             allowed_to_fail=job.task.allow_failure,
         )
         envelope = completion.seal(self.key)

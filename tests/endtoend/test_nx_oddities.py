@@ -94,6 +94,7 @@ def targets(name: str) -> dict[str, Any]:
             "outputs": ["{projectRoot}/dist"],
         },
         "narrow": {"command": f"{node} write out/{name}/narrow.txt", "cache": True, "outputs": [f"{{workspaceRoot}}/out/{name}"]},
+        "scatter": {"command": f"sleep 1 && {node} write out/{name}/scattered.txt", "cache": True, "dependsOn": ["narrow"]},
         "e2e-ci": {"command": "exit 1", "cache": True},
         "e2e-ci--one": {"command": "echo one", "cache": True, "metadata": {"nonAtomizedTarget": "e2e-ci"}},
         "make": {"command": f"sleep 1 && {node} write packages/{name}/made.txt", "cache": False},
@@ -240,6 +241,19 @@ def test_a_generator_that_keeps_files_in_sync_is_asked_as_nx_asks_it(odd: Odd):
 
 def test_outputs_within_the_outputs_of_another_task_are_all_there(odd: Odd):
     odd.alike("run-many", "-t", "wide", "narrow")
+
+
+def test_a_file_that_a_task_makes_among_the_outputs_of_an_earlier_one_is_told_of_since_it_is_not_here(odd: Odd):
+    assert odd.plain.nx("run-many", "-t", "scatter", environment=odd.plain.environment()).returncode == 0
+    main = odd.under_dte("npx", "nx", "run-many", "-t", "scatter")
+    assert main.ended(LIMIT_S) == 0
+    assert set(places(main).values()) == {"a0"}
+    lacks = {f"out/{name}/scattered.txt" for name in ("p0", "p1")}
+    assert lacks <= left(odd.plain).keys()
+    assert left(odd.here).keys() == left(odd.plain).keys() - lacks
+    for name in ("p0", "p1"):
+        told = f"{name}:scatter on a0: it left out/{name}/scattered.txt, which only other tasks declare as outputs"
+        assert any(notice.startswith(told) for notice in main.json["notices"])
 
 
 def test_tasks_that_nx_would_run_in_one_process_run_one_by_one(odd: Odd):

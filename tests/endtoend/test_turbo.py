@@ -145,6 +145,39 @@ def test_a_link_in_node_modules_travels_where_it_is_declared_and_is_gone_back_fo
         assert any("lacks what p0#link left and does not declare" in notice for notice in main.json["notices"])
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_file_among_the_outputs_of_another_task_is_here_where_it_is_declared_and_is_told_of_where_it_is_not(
+    tmp_path: Path, declared: bool
+):
+    tasks = {"build": {"outputs": ["dist/**"]}, "scatter": {"outputs": ["dist/scattered.js"] if declared else []}}
+    main, place = None, None
+    # Where one agent comes too late to take one of two tasks, the other one does both: that run shows nothing.
+    for number in range(3):
+        root = tmp_path / f"site-{number}"
+        site = TurboSite(root, make_workspace(root / "ws", 1, only={"p0": ("build", "scatter")}, tasks=tasks))
+        try:
+            alone = site.clone("alone")
+            assert alone.turbo("run", "build", "scatter").returncode == 0
+            assert (alone.path / "packages/p0/dist/scattered.js").exists()
+            agents = [site.agent(name, "--slots", "1") for name in ("a1", "a2")]
+            main = site.turbo("run", "build", "scatter")
+            assert main.ended(LIMIT_S) == 0
+            assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
+            place = site.clone("main").path
+        finally:
+            site.close()
+        if main.tasks["p0#build"]["where"] != main.tasks["p0#scatter"]["where"]:
+            break
+    assert main is not None
+    assert place is not None
+    where = main.tasks["p0#scatter"]["where"]
+    assert main.tasks["p0#build"]["where"] != where
+    assert (place / "packages/p0/dist/index.js").exists()
+    assert (place / "packages/p0/dist/scattered.js").exists() is declared
+    told = f"p0#scatter on {where}: it left packages/p0/dist/scattered.js, which only other tasks declare as outputs"
+    assert any(told in notice for notice in main.json["notices"]) is not declared
+
+
 def test_without_agents_turbo_runs_everything_here(site: TurboSite):
     main = site.main("--agent-wait", "1s", "--", "npx", "turbo", *COMMAND, **QUIET)
     assert main.ended(LIMIT_S) == 0

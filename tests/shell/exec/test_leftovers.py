@@ -1,12 +1,14 @@
 """What a task left beside its outputs, in a real checkout."""
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 
-from mesh.exec.leftovers import Left, Leftovers
+from mesh.exec.leftovers import LISTED_MAX, Left, Leftovers, among
 from tests.endtoend.mesh_under_test import make_repository, write_files
 
 LONG_MS = 600_000
@@ -133,6 +135,29 @@ def test_beside_others_only_the_own_project_is_a_tasks_and_what_comes_later_may_
 
 def test_a_task_of_no_time_is_not_looked_after(checkout: Path) -> None:
     assert left_by(checkout, {"a/tmp/x": "1"}, duration_ms=0) == [Left(certain=True)]
+
+
+def test_what_is_new_among_files_that_are_meant_is_found_by_when_it_was_written_whatever_else_it_says(
+    checkout: Path,
+) -> None:
+    write_files(checkout, {"a/dist/before.js": "1", "a/dist/in/old.js": "1"})
+    time.sleep(0.05)
+    since_ns = time.time_ns()
+    time.sleep(0.05)
+    made = ("a/dist/in/y.js", "a/dist/x.js", "a/dist/own.ts", "a/dist/node_modules/z.js", "a/other.js", "a/one.js")
+    write_files(checkout, dict.fromkeys(made, "1"))
+    os.utime(checkout / "a/dist/x.js", (1, 1))
+    os.utime(checkout / "a/dist/before.js", (1, 1))  # an old time, set anew
+    (checkout / "a/dist/link.js").symlink_to("nowhere")
+    found = among(checkout, ("a/dist", "a/one.js", "a/none"), lambda path: path.endswith(".js"), since_ns)
+    assert found == ("a/dist/before.js", "a/dist/link.js", "a/dist/x.js", "a/dist/in/y.js", "a/one.js")
+
+
+def test_of_many_such_files_the_first_are_listed(checkout: Path) -> None:
+    write_files(checkout, {f"a/dist/{number:03}": "1" for number in range(LISTED_MAX + 50)})
+    assert among(checkout, ("a/dist",), lambda path: True, 0) == tuple(
+        f"a/dist/{number:03}" for number in range(LISTED_MAX)
+    )
 
 
 def test_of_many_files_a_few_are_named() -> None:

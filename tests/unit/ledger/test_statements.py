@@ -117,6 +117,7 @@ def test_the_largest_completion_fits_an_entry(completion):
         key="\x01" * 1_024,
         name="\x01" * 64,
         problem="\x01" * 100_000,
+        left=("\u2028" * 8,) * 1_000,
         deps=(TaskId("\x01"),) * (DEPS_BYTES_MAX // 18),
         epoch=Epoch(2**53),
         seq=Seq(2**53),
@@ -141,6 +142,13 @@ def test_a_key_or_a_task_name_beyond_all_bounds_is_refused_with_its_length(compl
         replace(completion, key="x" * 1_025).seal(KEY)
     with pytest.raises(RemoteError, match="too-large"):
         replace(completion, task=TaskId("x" * 1_025)).seal(KEY)
+
+
+def test_of_what_a_task_left_as_many_whole_paths_as_fit_are_written(completion):
+    left = ("dist/a.js", "dist/\udc80.js", *(f"dist/{number:020}.js" for number in range(100)))
+    read = open_leaf(replace(completion, left=left).seal(KEY)).leaf.left
+    assert read == (left[0], *left[2:37])
+    assert open_leaf(completion.seal(KEY)).leaf.left == ()
 
 
 def test_a_long_problem_is_cut_and_one_that_is_no_text_is_made_text(completion):

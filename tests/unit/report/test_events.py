@@ -35,6 +35,7 @@ def test_an_event_is_one_line_of_canonical_json(say):
         "allowed_to_fail": False,
         "trust": "run",
         "flaky": False,
+        "left": [],
     }
     assert orjson.dumps(event, option=orjson.OPT_SORT_KEYS) + b"\n" == line
 
