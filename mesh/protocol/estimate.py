@@ -16,6 +16,7 @@ A task that nobody knows is taken to be like others of its target, and of its pr
 """
 
 import math
+from bisect import insort
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from statistics import median
@@ -33,6 +34,11 @@ _OF_KNOWN: Final = 9 / 100
 """Of a duration around what was known of its task beforehand: sigma 0.3. Where a bid tells of more the task is not that well known."""
 _OF_RUNS: Final = 2 / 100
 """Of what one task takes from run to run, however well it is known: sigma 0.14."""
+_ERRORS_PRIOR: Final = 10
+"""So many tasks that took what they should are taken to have been seen in each run."""
+_OVERDUE: Final = math.log(3 / 2)
+_SPREAD_OVERDUE: Final = 3 / 2
+"""Nine of ten tasks are off by less than some spread; one and a half times that, 97 of 100."""
 _OF_TARGET: Final = 64 / 100
 """Of a duration around what others of its target take, until some have been seen: sigma 0.8."""
 _OF_SPEEDS: Final = 16 / 100
@@ -130,6 +136,26 @@ class _Opinions(Struct):
         self.variance += (variance - self.variance) * weight / self.weight
 
 
+class _Errors(Struct):
+    """By how much, on logarithms, tasks of this run have taken longer than was known of them: in order."""
+
+    ordered: list[float] = field(default_factory=list)
+
+    def add(self, error: float) -> None:
+        insort(self.ordered, error)
+
+    def shift(self) -> float:
+        """How much longer everything takes than was known."""
+        count = len(self.ordered)
+        return max(0, self.ordered[count // 2]) * count / (count + _ERRORS_PRIOR) if count else 0
+
+    def overdue(self) -> float:
+        """What only a few take longer by: half as long again, or more where what was known turns out to be worse than that."""
+        count = len(self.ordered)
+        seen = _SPREAD_OVERDUE * self.ordered[count * 9 // 10] if count else 0
+        return max(_OVERDUE, (seen * count + _OVERDUE * _ERRORS_PRIOR) / (count + _ERRORS_PRIOR))
+
+
 class _Speed(Struct):
     """Evidence of one agent's speed: `total` and `weight` of samples, each by its precision."""
 
@@ -202,6 +228,7 @@ class Forecast(Struct):
     speeds: _Speeds = field(default_factory=_Speeds)
     evidence: int = 0
     """Grows with each bid and each execution: how much more is known than at some time before."""
+    errors: _Errors = field(default_factory=_Errors)
     _all: _Mean = field(default_factory=_Mean)
     _targets: dict[str, _Mean] = field(default_factory=dict)
     _projects: dict[str, _Mean] = field(default_factory=dict)
@@ -230,6 +257,8 @@ class Forecast(Struct):
         known = self.tasks.get(task)
         if known is not None:
             self.speeds.see(node, known.value - log, _OF_KNOWN + known.variance)
+            if duration_ms > _SHORT_MS:
+                self.errors.add(log + self.speeds.log(node) - known.value)
         elif self._all.count:
             self.speeds.see(node, self._log(task) - log, self._variance(task))
         self._learn(task, log + self.speeds.log(node))
@@ -310,9 +339,10 @@ class Forecast(Struct):
         if known is None:
             return self.overdue_ms(task)
         quantile = math.exp(known.value + _Z_90 * math.sqrt(min(known.variance, _OF_KNOWN) / known.weight + _OF_RUNS))
-        return min(round(quantile), self.duration_ms(task) * 3 // 2)
+        return round(min(quantile, math.exp(known.value + _OVERDUE)) * math.exp(self.errors.shift()))
 
     def overdue_ms(self, task: TaskId) -> int:
-        """What it should not take at speed 1: the more of its 90% quantile and one and a half times what it should."""
-        quantile = math.exp(self._log(task) + _Z_90 * math.sqrt(self._variance(task)))
-        return max(round(quantile), self.duration_ms(task) * 3 // 2)
+        """What it should not take at speed 1: the more of its 90% quantile and one and a half times what it should; later where this run shows that tasks take longer than was known."""
+        log, shift = self._log(task), self.errors.shift() if task in self.tasks else 0
+        quantile = log + shift + _Z_90 * math.sqrt(self._variance(task))
+        return round(math.exp(max(quantile, log + (self.errors.overdue() if task in self.tasks else _OVERDUE))))

@@ -160,12 +160,21 @@ class Node:
             if isinstance(effect, fx.Send) and effect.peer == self.me:
                 pending.extendleft(reversed(self._message(self.me, effect.message, now)))
             else:
+                if isinstance(effect, fx.Tell) and isinstance(effect.news, news.RunEnded):
+                    done += self._out_of_reach()
                 done.append(effect)
                 self._ended = self._ended or isinstance(effect, fx.End)
         if self._over is not None and not self._ended and not self.worker.jobs:
             self._ended = True
             done.append(self._over)
         return done
+
+    def _out_of_reach(self) -> list[fx.Effect]:
+        """At the end of a run: who may have died a moment ago. What it had has been run elsewhere meanwhile, as what hangs back is; but whoever looks after that machine wants to know."""
+        agents = {} if self.leader is None else self.leader.market.agents
+        gone = [agents[node] for node in self.membership.down if node in agents]
+        reason = "its connection was gone when the run ended"
+        return [fx.Tell(news.AgentLeft(agent.node, agent.name, reason, lost=True)) for agent in gone]
 
     @property
     def leaving(self) -> bool:

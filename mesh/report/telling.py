@@ -48,7 +48,7 @@ def mesh_lines(item: News) -> list[str]:
         case AgentLeft():
             reason = words.one_line(item.reason)
             what = "was lost" if item.lost else "left"
-            rest = "; what it had will run elsewhere" if item.lost else ""
+            rest = "; what it had is run elsewhere" if item.lost else ""
             return [f"dte: {words.one_line(item.name)} {what}{': ' if reason else ''}{reason}{rest}"]
         case Notice():
             first, *more = item.text.splitlines() or [""]

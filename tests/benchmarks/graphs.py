@@ -75,6 +75,18 @@ def believed(
     }
 
 
+def believed_by_all(
+    dice: random.Random, tasks: tuple[SimTask, ...], who: tuple[SimAgent, ...], sigma: float = SIGMA
+) -> dict[TaskId, dict[str, int]]:
+    """The same where equal agents have one history: all are off alike, so that many opinions are no better than one."""
+    return {
+        task.id: dict.fromkeys(
+            (agent.name for agent in who), max(1, round(task.duration_ms * dice.lognormvariate(0, sigma)))
+        )
+        for task in tasks
+    }
+
+
 def with_stragglers(dice: random.Random, tasks: tuple[SimTask, ...]) -> tuple[SimTask, ...]:
     """2% of the tasks take eight times as long when they are run first."""
     slow = dict.fromkeys(dice.sample(range(len(tasks)), max(1, len(tasks) // 50)))
@@ -93,3 +105,4 @@ def cases(seed: int, tasks: tuple[SimTask, ...], slots: int) -> Iterator[tuple[s
     late = with_stragglers(dice, tasks)
     yield "stragglers", Scenario(late, equal, believed(dice, late, equal))
     yield "cold", Scenario(tasks, equal)
+    yield "shared", Scenario(tasks, equal, believed_by_all(dice, tasks, equal))

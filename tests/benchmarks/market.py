@@ -4,9 +4,10 @@
 
 runs the market as it is, in simulated time (`dte sim --graph`), on graphs of monorepos and on WfCommons' scientific workflows, and prints makespan ÷ bound: the median over
 graphs and seeds, and the worst. The bound is the critical path on the fastest agent or all the work on all slots, whichever is more: no schedule is faster. Agents' estimates are off by
-lognormal noise of sigma 0.3. `--graphs` has a line for each graph. Behind the table stand all cases that miss what is asked for:
+lognormal noise of sigma 0.3, each agent's by its own, and in `shared` all alike. `--graphs` has a line for each graph. Behind the table stand all cases that miss what is asked for:
 
-    equal, mixed    at most 1.05 times max(1, critical-path list scheduling), and never above FIFO
+    equal, mixed, shared
+                    at most 1.05 times max(1, critical-path list scheduling), and never above FIFO
     stragglers      at most 1.10
     cold            never above FIFO
 

@@ -70,3 +70,16 @@ def test_a_copy_that_is_handed_back_leaves_the_first_attempt_alone():
     assert run.told(news.TaskRequeued) == []
     run.finish("a1", "slow", attempt=1)
     assert run.end.verdict == "success"
+
+
+def test_an_agent_whose_connection_is_gone_when_the_run_ends_is_told_as_lost():
+    for back, told in (False, [("a1", True)]), (True, []):
+        run = copied()
+        run.unlink("a1")
+        if back:
+            run.link("a1", slots=1)
+        run.finish("a2", "slow", attempt=2)
+        assert run.end.verdict == "success"
+        assert [(one.name, one.lost) for one in run.told(news.AgentLeft)] == told
+        order = [type(one) for one in run.told((news.AgentLeft, news.RunEnded))]
+        assert order == [*[news.AgentLeft] * len(told), news.RunEnded]

@@ -189,6 +189,36 @@ def test_who_knows_a_task_well_counts_for_more_than_who_guesses():
     assert 15_000 < forecast.overdue_ms(TASKS[0]) < 25_000
 
 
+def slow_day(factor, sigma=0.0, tasks=50):
+    """Two agents that know each task to take ten seconds, and a run that shows other durations."""
+    dice, forecast = random.Random(3), bids(0, a=1, b=1)
+    for number, task in enumerate(TASKS[:tasks]):
+        forecast.learn(task, (A, B)[number % 2], round(10_000 * factor * dice.lognormvariate(0, sigma)))
+    return forecast
+
+
+def test_where_everything_takes_longer_today_no_task_is_slow_for_taking_as_long_as_the_others():
+    today, first = slow_day(2), slow_day(2, tasks=1)
+    assert 20_000 < today.slow_ms(TASKS[99]) < today.overdue_ms(TASKS[99]) < 35_000
+    assert first.overdue_ms(TASKS[99]) < 17_500  # one straggler is no slow day
+
+
+def test_where_everything_is_faster_today_or_as_known_a_task_is_overdue_after_half_as_long_again():
+    assert slow_day(0.5).overdue_ms(TASKS[99]) == slow_day(1).overdue_ms(TASKS[99]) == 15_000
+
+
+def test_where_what_was_known_turns_out_to_be_far_off_a_task_is_overdue_later():
+    assert slow_day(1, sigma=0.1).overdue_ms(TASKS[99]) == 15_000
+    assert 16_500 < slow_day(1, sigma=0.4).overdue_ms(TASKS[99]) < 24_000
+
+
+def test_stragglers_do_not_make_others_overdue_later():
+    forecast = slow_day(1, sigma=0.05)
+    for task in TASKS[50:54]:
+        forecast.learn(task, A, 80_000)
+    assert forecast.overdue_ms(TASKS[99]) == 15_000
+
+
 def test_what_an_agent_only_guesses_does_not_say_when_its_slot_will_be_free():
     assert told(10_000, 18_000).is_sure(TASKS[0])
     assert not told(10_000, 20_000).is_sure(TASKS[0])

@@ -182,7 +182,7 @@ def test_agents_come_and_go_until_the_run_is_over(say, plain, out):
     assert out.getvalue().splitlines() == [
         "dte: agent-1 joined (2 slots)",
         "dte: agent-1 left: SIGTERM",
-        "dte: agent-2 was lost: no answer for 4 s; what it had will run elsewhere",
+        "dte: agent-2 was lost: no answer for 4 s; what it had is run elsewhere",
         "dte: first",
         "     second",
     ]
