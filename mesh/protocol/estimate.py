@@ -37,6 +37,7 @@ _OF_RUNS: Final = 2 / 100
 _ERRORS_PRIOR: Final = 10
 """So many tasks that took what they should are taken to have been seen in each run."""
 _OVERDUE: Final = math.log(3 / 2)
+"""Half as long again."""
 _SPREAD_OVERDUE: Final = 3 / 2
 """Nine of ten tasks are off by less than some spread; one and a half times that, 97 of 100."""
 _OF_TARGET: Final = 64 / 100
@@ -150,10 +151,10 @@ class _Errors(Struct):
         return max(0, self.ordered[count // 2]) * count / (count + _ERRORS_PRIOR) if count else 0
 
     def overdue(self) -> float:
-        """What only a few take longer by: half as long again, or more where what was known turns out to be worse than that."""
+        """What only a few take longer by: half as long again as everything does, or more where what was known turns out to be worse than that."""
         count = len(self.ordered)
         seen = _SPREAD_OVERDUE * self.ordered[count * 9 // 10] if count else 0
-        return max(_OVERDUE, (seen * count + _OVERDUE * _ERRORS_PRIOR) / (count + _ERRORS_PRIOR))
+        return max(_OVERDUE + self.shift(), (seen * count + _OVERDUE * _ERRORS_PRIOR) / (count + _ERRORS_PRIOR))
 
 
 class _Speed(Struct):
@@ -343,6 +344,6 @@ class Forecast(Struct):
 
     def overdue_ms(self, task: TaskId) -> int:
         """What it should not take at speed 1: the more of its 90% quantile and one and a half times what it should; later where this run shows that tasks take longer than was known."""
-        log, shift = self._log(task), self.errors.shift() if task in self.tasks else 0
-        quantile = log + shift + _Z_90 * math.sqrt(self._variance(task))
-        return round(math.exp(max(quantile, log + (self.errors.overdue() if task in self.tasks else _OVERDUE))))
+        known = task in self.tasks
+        shift, late = (self.errors.shift(), self.errors.overdue()) if known else (0, _OVERDUE)
+        return round(math.exp(self._log(task) + max(shift + _Z_90 * math.sqrt(self._variance(task)), late)))

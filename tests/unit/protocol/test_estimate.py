@@ -203,12 +203,21 @@ def test_where_everything_takes_longer_today_no_task_is_slow_for_taking_as_long_
     assert first.overdue_ms(TASKS[99]) < 17_500  # one straggler is no slow day
 
 
+@pytest.mark.parametrize("factor", [0.5, 1, 1.3, 1.7, 3])
+@pytest.mark.parametrize("sigma", [0, 0.3])
+def test_a_task_is_slow_before_it_is_overdue_whatever_the_day(factor, sigma):
+    today = slow_day(factor, sigma)
+    for p90_ms in (10_000, 12_000, 15_000, 40_000):
+        today.bid(C, {TaskId(f"{p90_ms}:e2e"): Quantiles(10_000, p90_ms)})
+        assert today.slow_ms(TaskId(f"{p90_ms}:e2e")) <= today.overdue_ms(TaskId(f"{p90_ms}:e2e"))
+
+
 def test_where_everything_is_faster_today_or_as_known_a_task_is_overdue_after_half_as_long_again():
     assert slow_day(0.5).overdue_ms(TASKS[99]) == slow_day(1).overdue_ms(TASKS[99]) == 15_000
 
 
 def test_where_what_was_known_turns_out_to_be_far_off_a_task_is_overdue_later():
-    assert slow_day(1, sigma=0.1).overdue_ms(TASKS[99]) == 15_000
+    assert slow_day(1, sigma=0.1).overdue_ms(TASKS[99]) == pytest.approx(15_000, rel=0.03)
     assert 16_500 < slow_day(1, sigma=0.4).overdue_ms(TASKS[99]) < 24_000
 
 
@@ -216,7 +225,7 @@ def test_stragglers_do_not_make_others_overdue_later():
     forecast = slow_day(1, sigma=0.05)
     for task in TASKS[50:54]:
         forecast.learn(task, A, 80_000)
-    assert forecast.overdue_ms(TASKS[99]) == 15_000
+    assert forecast.overdue_ms(TASKS[99]) == pytest.approx(15_000, rel=0.03)
 
 
 def test_what_an_agent_only_guesses_does_not_say_when_its_slot_will_be_free():
