@@ -3,8 +3,8 @@
 git is asked before the first task and after each one. That costs time, which grows with the checkout: a task that was short against the last
 look is not followed by one, and what it left is found after a later task.
 
-What is new where other tasks have their outputs is no business of git's. It may be all right: such a task makes it too, or packs it here. So it is only listed,
-and the main job looks at the end whether it has it.
+What a task makes where other tasks have their outputs is found by when it was written. It may well reach the main job, since such a task makes it too or packs it here. So it is only listed, and the main job looks at
+the end whether it has it.
 
 Of node_modules git says nothing. What a task installs or links in that of its own project, as a package that uses itself by its name does, is found
 by the names there.

@@ -12,6 +12,8 @@ the task. Speeds are shrunk towards 1 by the variance of what they were seen in.
 Of each task an agent says two quantiles, and these how far it may be off, be it that it knows little of the task or that the task varies from run to run: such an
 opinion counts less, says less of its agent's speed, and the task is overdue later.
 
+What was known may be worse than it says, and everything may take longer today: by what this run's tasks were off so far, others are late sooner or later.
+
 A task that nobody knows is taken to be like others of its target, and of its project, as far as this run has seen any (`family`).
 """
 
@@ -34,12 +36,6 @@ _OF_KNOWN: Final = 9 / 100
 """Of a duration around what was known of its task beforehand: sigma 0.3. Where a bid tells of more the task is not that well known."""
 _OF_RUNS: Final = 2 / 100
 """Of what one task takes from run to run, however well it is known: sigma 0.14."""
-_ERRORS_PRIOR: Final = 10
-"""So many tasks that took what they should are taken to have been seen in each run."""
-_OVERDUE: Final = math.log(3 / 2)
-"""Half as long again."""
-_SPREAD_OVERDUE: Final = 3 / 2
-"""Nine of ten tasks are off by less than some spread; one and a half times that, 97 of 100."""
 _OF_TARGET: Final = 64 / 100
 """Of a duration around what others of its target take, until some have been seen: sigma 0.8."""
 _OF_SPEEDS: Final = 16 / 100
@@ -53,6 +49,12 @@ _PRIOR: Final = 1 / 2
 _UNSEEN: Final = 8 / 10
 """A target of which nothing has been seen is taken for long: it is started early, and so it is soon seen."""
 _Z_90: Final = 128 / 100
+_OVERDUE: Final = math.log(3 / 2)
+"""Half as long again."""
+_OVERDUE_SPREAD: Final = 3 / 2
+"""Of the spread that nine of ten tasks stay within: so much of it, and 97 of 100 do."""
+_ERRORS_PRIOR: Final = 10
+"""So many tasks that took what was known of them count as seen before the first one."""
 _SURE: Final = 25 / 100
 """The variance up to which an estimate says when a slot will be free: sigma 0.5."""
 _SHORT_MS: Final = 100
@@ -153,7 +155,7 @@ class _Errors(Struct):
     def overdue(self) -> float:
         """What only a few take longer by: half as long again as everything does, or more where what was known turns out to be worse than that."""
         count = len(self.ordered)
-        seen = _SPREAD_OVERDUE * self.ordered[count * 9 // 10] if count else 0
+        seen = _OVERDUE_SPREAD * self.ordered[count * 9 // 10] if count else 0
         return max(_OVERDUE + self.shift(), (seen * count + _OVERDUE * _ERRORS_PRIOR) / (count + _ERRORS_PRIOR))
 
 
@@ -230,6 +232,7 @@ class Forecast(Struct):
     evidence: int = 0
     """Grows with each bid and each execution: how much more is known than at some time before."""
     errors: _Errors = field(default_factory=_Errors)
+    """Of what was known, in tasks that are done."""
     _all: _Mean = field(default_factory=_Mean)
     _targets: dict[str, _Mean] = field(default_factory=dict)
     _projects: dict[str, _Mean] = field(default_factory=dict)
@@ -298,7 +301,7 @@ class Forecast(Struct):
         return max(1, round(math.exp(self._log(task))))
 
     def _variance(self, task: TaskId) -> float:
-        """Of `_log`."""
+        """Of a duration around `_log`."""
         if task in self.tasks:
             return self.tasks[task].variance
         target = self._targets.get(family(task)[1])

@@ -78,8 +78,8 @@ class _Ideal(Undisturbed):
         self.schedule = Schedule(scenario)
         self.graph_bytes = scenario.graph.encode()
         self.begun: dict[TaskId, None] = {}
-        self.number: dict[tuple[NodeId, TaskId], int] = {}
-        """Of the execution of a task that an agent began last."""
+        self.latest: dict[tuple[NodeId, TaskId], int] = {}
+        """Which of the schedule's executions an agent's latest one of a task is."""
         authority = Authority.derive(b"a secret of the simulator", "sim/graph")
         self.main = self._add(authority, SimAgent("main"), "main")
         self.agents = {self._add(authority, agent, "agent"): agent for agent in scenario.agents}
@@ -161,7 +161,7 @@ class _Ideal(Undisturbed):
         self.begun[task.id] = None
         duration_ms = task.actual_ms if first and task.actual_ms is not None else task.duration_ms
         self.shell.machines[at].running[task.id] = effect.attempt
-        self.number[at, task.id] = len(self.schedule.executions)
+        self.latest[at, task.id] = len(self.schedule.executions)
         self.schedule.executions.append(Execution(task.id, agent.name, self.shell.now))
         running = ev.TaskRunning(task.id, effect.attempt)
         self.shell.at(self.shell.now, lambda: self.shell.happen(at, running))
@@ -191,7 +191,7 @@ class _Ideal(Undisturbed):
             self.shell.at(self.shell.now, lambda: self.shell.happen(at, killed))
 
     def _end(self, at: NodeId, task: TaskId, *, killed: bool) -> Execution:
-        number = self.number[at, task]
+        number = self.latest[at, task]
         ended = replace(self.schedule.executions[number], ended_ms=self.shell.now, killed=killed)
         self.schedule.executions[number] = ended
         return ended

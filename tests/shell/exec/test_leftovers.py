@@ -1,7 +1,6 @@
 """What a task left beside its outputs, in a real checkout."""
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 import trio
 
 from mesh.exec.leftovers import LISTED_MAX, Left, Leftovers, among
-from tests.endtoend.mesh_under_test import make_repository, write_files
+from tests.endtoend.mesh_under_test import make_repository, until, write_files
 
 LONG_MS = 600_000
 """A task that is long enough for any look."""
@@ -141,9 +140,13 @@ def test_what_is_new_among_files_that_are_meant_is_found_by_when_it_was_written_
     checkout: Path,
 ) -> None:
     write_files(checkout, {"a/dist/before.js": "1", "a/dist/in/old.js": "1"})
-    time.sleep(0.05)
-    since_ns = time.time_ns()
-    time.sleep(0.05)
+    since_ns = (checkout / "a/dist/in/old.js").stat().st_ctime_ns + 1
+
+    def is_later() -> bool:
+        (checkout / "probe").write_text("1")
+        return (checkout / "probe").stat().st_ctime_ns >= since_ns
+
+    until("the file system's clock to go on", is_later)
     made = ("a/dist/in/y.js", "a/dist/x.js", "a/dist/own.ts", "a/dist/node_modules/z.js", "a/other.js", "a/one.js")
     write_files(checkout, dict.fromkeys(made, "1"))
     os.utime(checkout / "a/dist/x.js", (1, 1))

@@ -32,6 +32,11 @@ def blob_of(text):
     return Blob(Digest("sha256:" + hashlib.sha256(data).hexdigest()), len(data))
 
 
+def known(estimates):
+    """What is bid for these durations: milliseconds, off as most are, or quantiles."""
+    return {task: usual(said) if isinstance(said, int) else said for task, said in dict(estimates).items()}
+
+
 def task(name, *deps, **fields):
     """A task with outputs, behind `deps`."""
     fields.setdefault("outputs", (f"out/{name}/**",))
@@ -153,8 +158,7 @@ class Main(Scripted):
 
     def bid(self, name, slots=1, *, graphs=1, cannot=(), cached=(), estimates=(), takes=True, reason="", serial=None):
         self.serial = serial if serial is not None else getattr(self, "serial", 0) + 1
-        known = {task: usual(p50_ms) for task, p50_ms in dict(estimates).items()}
-        bid = msg.Bid(self.serial, takes, slots, graphs, reason, dict(cannot), tuple(cached), known)
+        bid = msg.Bid(self.serial, takes, slots, graphs, reason, dict(cannot), tuple(cached), known(estimates))
         return self.say(name, bid)
 
     @property

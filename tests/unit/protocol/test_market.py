@@ -13,12 +13,12 @@ from mesh.protocol.clearing import (
     TAKE_BACK_MIN_MS,
     TAKE_BACKS_MAX,
 )
-from mesh.protocol.estimate import GUESS_MS, MOMENT_MS, usual
+from mesh.protocol.estimate import GUESS_MS, MOMENT_MS
 from mesh.protocol.market import AWARDS_PER_SLOT, DECIDE_MAX_MS, GIVE_UP_MS, MOMENTS_PER_SLOT, Agent, Market
 from mesh.protocol.standing import Phase
 from mesh.types import Instant, NodeId, Quantiles, TaskId
 from mesh.wire.messages import Bid, Record
-from tests.unit.protocol.scripted import graph_of, task
+from tests.unit.protocol.scripted import graph_of, known, task
 
 MAIN = NodeId("main")
 WAIT_MS = 5_000
@@ -51,8 +51,9 @@ class Stall:
     def bid(self, node, slots=2, *, graphs=None, cannot=(), cached=(), estimates=(), takes=True, reason=""):
         self.serial += 1
         agent = self.market.agents[node]
-        known = {task: usual(p50_ms) for task, p50_ms in dict(estimates).items()}
-        bid = Bid(self.serial, takes, slots, graphs or self.graphs, reason, dict(cannot), tuple(cached), known)
+        bid = Bid(
+            self.serial, takes, slots, graphs or self.graphs, reason, dict(cannot), tuple(cached), known(estimates)
+        )
         self.market.bid(agent, bid)
         self.market.look_again()
 
@@ -82,7 +83,7 @@ class Stall:
 
     def knows(self, **durations_ms):
         """Everybody agrees on what these take."""
-        self.market.forecast.bid(MAIN, {task: usual(p50_ms) for task, p50_ms in durations_ms.items()})
+        self.market.forecast.bid(MAIN, known(durations_ms))
         self.market.rank()
 
     def done(self, name, status="success", **record):
@@ -702,10 +703,10 @@ def test_each_free_slot_takes_back_one_award():
 # --- copies ----------------------------------------------------------------------------------------
 
 
-def straggling(*, late_ms=15_000, **fields):
+def straggling(*, late_ms=15_000, takes=10_000, **fields):
     """A task of 10 s has run for `late_ms` on one agent, and another agent is idle."""
     stall = Stall(task("a", **fields))
-    stall.knows(a=10_000)
+    stall.knows(a=takes)
     stall.agent("a1")
     stall.clear()
     stall.run("a")
@@ -919,27 +920,15 @@ def test_a_task_that_many_know_is_copied_sooner_where_a_slot_is_idle_anyway():
 
 
 def test_a_task_that_varies_is_copied_before_less_urgent_ones_only_when_nine_of_ten_times_it_is_over():
+    varying = Quantiles(10_000, 40_000)
     for late_ms, copied in (14_000, []), (15_000, [("idle", "a")]):
-        assert varying(late_ms).clear() == copied
+        assert straggling(late_ms=late_ms, takes=varying).clear() == copied
     for late_ms, first in (39_000, "less"), (40_500, "a"):
-        stall = varying(late_ms)
+        stall = straggling(late_ms=late_ms, takes=varying)
         stall.add("less")
         stall.bid(NodeId("a1"), 1, takes=False, reason="it is busy")
         stall.bid(NodeId("idle"), 1)
         assert stall.clear() == [("idle", first)]
-
-
-def varying(late_ms):
-    """A task that takes 10 s, and one of ten times 40 s, has run for `late_ms` on one agent, and another agent is idle."""
-    stall = Stall("a")
-    stall.market.forecast.bid(MAIN, {TaskId("a"): Quantiles(10_000, 40_000)})
-    stall.market.rank()
-    stall.agent("a1")
-    stall.clear()
-    stall.run("a")
-    stall.agent("idle")
-    stall.wait(late_ms)
-    return stall
 
 
 def test_a_copy_in_advance_is_taken_back_from_behind_a_task_that_hangs_itself():

@@ -5,12 +5,11 @@ import pytest
 from mesh.protocol import events as ev
 from mesh.protocol import parts
 from mesh.protocol.bulletin import Bulletin
-from mesh.protocol.estimate import usual
 from mesh.types import Blob, Digest, Epoch, NodeId, TaskId
 from mesh.wire import codec
 from mesh.wire import messages as msg
 from mesh.wire.frames import FRAME_BYTES_MAX, encode_frame
-from tests.unit.protocol.scripted import AgentNode, Main, key_of
+from tests.unit.protocol.scripted import AgentNode, Main, key_of, known
 
 AGENT, MAIN = key_of("agent").node_id, key_of("main").node_id
 ODD = "\x01"
@@ -32,8 +31,7 @@ def bids_of(*, cannot=(), cached=(), estimates=()):
     agent.meet()
     agent.announce()
     agent.step(ev.GraphFetched(agent.blob, agent.graph.encode()))
-    known = {task: usual(p50_ms) for task, p50_ms in dict(estimates).items()}
-    agent.step(ev.Checked(agent.blob.digest, dict(cannot), tuple(cached), known))
+    agent.step(ev.Checked(agent.blob.digest, dict(cannot), tuple(cached), known(estimates)))
     return carried(agent.sent("main", msg.Bid)[1:])
 
 
