@@ -8,7 +8,13 @@ DIGEST = "sha256:" + "ab" * 32
 NODE = "cd" * 32
 
 GOOD: dict[str, dict[str, object]] = {
-    "announce": {"type": "announce", "epoch": 1, "graphs": [{"digest": DIGEST, "size": 7}], "closed": True},
+    "announce": {
+        "type": "announce",
+        "epoch": 1,
+        "graphs": [{"digest": DIGEST, "size": 7}],
+        "closed": True,
+        "estimates_max": 64,
+    },
     "award": {"type": "award", "epoch": 1, "seq": 12, "task": "p1:build", "attempt": 1},
     "bid": {
         "type": "bid",
@@ -63,6 +69,9 @@ def vectors() -> Iterator[Vector]:
     yield message("white-space", "White space means nothing.", b'{ "epoch" : 3,\n"type":"beat" }', beat)
     yield message("unknown-field", "A field from the future is passed over.", changed("beat", later=[1]), beat)
     yield message("unknown-type", "A message of an unknown type is passed over.", b'{"type":"zzz"}', ok(frame=None))
+    of_all = changed("announce", estimates_max=0).hex()
+    bare = changed("announce", estimates_max=...)
+    yield message("announce-bare", "Estimates are wanted of all tasks.", bare, ok(frame=of_all))
     wrong = {
         "true-is-no-number": ("beat", {"epoch": True}, "`true` is not 1."),
         "fraction": ("beat", {"epoch": 1.5}, "There are no fractions."),

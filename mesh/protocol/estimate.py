@@ -21,6 +21,7 @@ import math
 from bisect import insort
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import islice
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -93,6 +94,17 @@ def family(task: TaskId) -> tuple[str, str]:
 def usual(p50_ms: int) -> Quantiles:
     """What is known of a task that is neither steadier nor less so than others."""
     return Quantiles(p50_ms, round(p50_ms * math.exp(_Z_90 * math.sqrt(_OF_KNOWN))))
+
+
+def sample(estimates: Mapping[TaskId, Quantiles], most: int, node: NodeId) -> dict[TaskId, Quantiles]:
+    """So many of them at most, one in each stretch of the graph, and of other tasks than other nodes say; all of them where `most` is 0.
+
+    Many agents that say what they think of every task cost the leader as much as agents times tasks, and tell it little that the first ones have not.
+    """
+    if most < 1 or len(estimates) <= most:
+        return dict(estimates)
+    step = -(-len(estimates) // most)
+    return dict(islice(estimates.items(), int(node[:8], 16) % step, None, step))
 
 
 class Expectation(NamedTuple):

@@ -92,7 +92,7 @@ class Leader(Struct):
         effects: list[Effect] = [Tell(news.GraphAdded(blob.digest, listed))]
         effects += self._skip_behind(fresh, now)
         effects += [Tell(news.TaskReady(task)) for task in ready if self.market.tasks[task].phase is Phase.READY]
-        effects += [Send(agent.node, self.announce()) for agent in self.market.others()]
+        effects += [Send(agent.node, self.announce(agent)) for agent in self.market.others()]
         return [*effects, *self.clear(now)]
 
     def _skip_behind(self, fresh: list[TaskId], now: Instant) -> list[Effect]:
@@ -105,9 +105,9 @@ class Leader(Struct):
                 effects += self._decide(state, "skipped", f"{stopped} did not succeed", now)
         return effects
 
-    def announce(self) -> Announce:
-        """What every agent should know of the work."""
-        return Announce(self.epoch, tuple(self.graphs), self.closed)
+    def announce(self, agent: Agent) -> Announce:
+        """What an agent should know of the work."""
+        return Announce(self.epoch, tuple(self.graphs), self.closed, agent.estimates_max)
 
     def close(self, now: Instant) -> list[Effect]:
         """No more graphs will come."""
@@ -141,7 +141,7 @@ class Leader(Struct):
             effects.append(Tell(news.AgentJoined(node, hello.name, hello.slots)))
         # Over a new link everything is told again: what was under way when the last one broke may be lost.
         self.bulletin.begin(node)
-        effects.append(Send(node, self.announce()))
+        effects.append(Send(node, self.announce(self.market.agents[node])))
         for task in self.market.agents[node].jobs:
             state = self.market.tasks[task]
             again = Send(node, Award(self.epoch, self._next_seq(), task, state.lives[node].attempt))

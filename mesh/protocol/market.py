@@ -45,6 +45,12 @@ DECIDE_MAX_MS: Final = 60_000
 """How long an agent may compare its checkout with a graph while tasks that only it might take wait for it."""
 
 
+ALL_SAY_MAX: Final = 256
+"""So many agents say what they expect of every task. What comes to more is said by those who come later of a sample: a task's duration is known well enough by then."""
+SAMPLE_TASKS: Final = 64
+"""Of each graph; three times what counts for an agent's speed, since others need not know the same tasks."""
+
+
 class Agent(Struct):
     """One bidder."""
 
@@ -58,6 +64,8 @@ class Agent(Struct):
     held_back: bool = False
     """It is given nothing for now: what failed there is being tried elsewhere."""
     joined_at: Instant = Instant(0)
+    estimates_max: int = 0
+    """Of how many tasks of each graph its estimates are enough; 0: they are wanted of all."""
     bid: Bid | None = None
     cannot: dict[TaskId, str] = field(default_factory=dict)
     """What it must not be given, and why."""
@@ -440,6 +448,8 @@ class Market(Struct):
 
     def join(self, agent: Agent, now: Instant) -> None:
         """A new bidder, or one that is back."""
+        if len(self.agents) > ALL_SAY_MAX:  # the main job is one of them
+            agent.estimates_max = SAMPLE_TASKS
         self.agents[agent.node] = agent
         agent.joined_at = now
         self.touch(agent)

@@ -24,6 +24,7 @@ from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news, parts
 from mesh.protocol.brake import Brake, Brakes
+from mesh.protocol.estimate import sample
 from mesh.protocol.leader import Leader
 from mesh.protocol.market import Agent, Market
 from mesh.protocol.membership import BEAT_MS, Change, Membership
@@ -114,7 +115,9 @@ class Node:
         self._checking: dict[Digest, Graph] = {}
         self._retry_at: dict[Digest, Instant] = {}
         self._estimates: dict[TaskId, Quantiles] = {}
-        """From this machine's history."""
+        """From this machine's history, as far as they are wanted."""
+        self._estimates_max = 0
+        """Of how many tasks of a graph they are; 0: of all."""
         self._closing = False
         self._last: Digest | None = None
         """The graph behind which none is expected."""
@@ -415,6 +418,7 @@ class Node:
         if peer != self.main or self.leader is not None:
             return []
         effects: list[fx.Effect] = []
+        self._estimates_max = message.estimates_max
         for blob in message.graphs:
             if blob.digest not in self._graphs:
                 self._graphs[blob.digest] = blob
@@ -451,14 +455,15 @@ class Node:
             cannot={**known.cannot, **event.cannot},
             cached=(*known.cached, *event.cached),
         )
-        self._estimates |= event.estimates
+        estimates = sample(event.estimates, self._estimates_max, self.me)
+        self._estimates |= estimates
         if (leader := self._open_run()) is not None:
             # The main job bids before it plans, so that its own stored results are known when tasks become ready.
             agent = leader.market.agents[self.me]
-            leader.market.bid(agent, replace(self._bid, estimates=event.estimates))
+            leader.market.bid(agent, replace(self._bid, estimates=estimates))
             leader.surplus.complete = self._last == event.digest
             return [*leader.plan(self._graphs[event.digest], graph, now), *self._close_if_checked(now)]
-        return self._offer(replace(self._bid, cannot=event.cannot, cached=event.cached, estimates=event.estimates))
+        return self._offer(replace(self._bid, cannot=event.cannot, cached=event.cached, estimates=estimates))
 
     def _checked_in_order(self) -> int:
         """How many graphs, from the first on, have been compared without a gap."""

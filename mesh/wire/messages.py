@@ -152,15 +152,23 @@ class Announce(Struct, frozen=True):
     epoch: Epoch
     graphs: tuple[Blob, ...]
     closed: bool
+    estimates_max: int = 0
+    """Of how many tasks of each graph this agent's estimates are enough; 0: they are wanted of all."""
 
     def to_json(self) -> dict[str, Any]:
         graphs = [{"digest": g.digest, "size": g.size} for g in self.graphs]
-        return {"type": "announce", "epoch": self.epoch, "graphs": graphs, "closed": self.closed}
+        return {
+            "type": "announce",
+            "epoch": self.epoch,
+            "graphs": graphs,
+            "closed": self.closed,
+            "estimates_max": self.estimates_max,
+        }
 
     @classmethod
     def from_json(cls, read: Reader) -> "Announce":
         graphs = tuple(_blob(item) for item in read.items("graphs", max_items=GRAPHS_MAX))
-        return cls(_epoch(read), graphs, read.flag("closed"))
+        return cls(_epoch(read), graphs, read.flag("closed"), read.number("estimates_max", default=0))
 
 
 class Bid(Struct, frozen=True):

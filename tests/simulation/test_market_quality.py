@@ -3,9 +3,11 @@
 import random
 
 import pytest
+from msgspec.structs import replace
 
-from mesh.sim import simulate
-from tests.benchmarks import graphs, schedulers
+from mesh.sim import Scenario, SimAgent, SimTask, simulate
+from mesh.types import TaskId
+from tests.benchmarks import bounds, graphs, schedulers
 
 SIZES = ((80, 4), (80, 16), (300, 8), (300, 32))
 
@@ -47,3 +49,29 @@ def test_without_any_history_the_market_is_better_than_fifo_and_close_to_what_hi
         ratios.append(schedule.makespan_ms / schedulers.fifo(scenario))
         assert schedule.ratio <= 1.03
     assert sum(ratios) / len(ratios) < 0.96
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_schedule_is_below_what_is_called_the_least_and_that_is_no_less_than_path_and_work(seed):
+    dice = random.Random(seed)
+    # Whole milliseconds at every speed, so that no rounding makes a schedule shorter.
+    tasks = tuple(replace(task, duration_ms=4 * (task.duration_ms // 400 + 1)) for task in graphs.monorepo(dice, 40))
+    agents = tuple(SimAgent(f"a{number}", 1, dice.choice((0.5, 1, 2))) for number in range(dice.randint(1, 12)))
+    scenario = Scenario(tasks, agents, graphs.believed(dice, tasks, agents))
+    least_ms = bounds.least_ms(scenario)
+    made = [schedule(scenario) for schedule in (schedulers.fifo, schedulers.critical_path, schedulers.heft)]
+    assert scenario.lower_bound_ms <= least_ms <= min(*made, simulate(scenario).makespan_ms)
+
+
+def test_work_that_is_late_and_work_that_must_be_early_make_the_least_more_than_path_and_work():
+    """Four slots, a first task, eight in the middle and a last one: 100 + 8 * 100 / 4 + 100 are 400, the path 300 and the work 250."""
+    middle = tuple(SimTask(TaskId(f"m{number}"), (TaskId("first"),), 100) for number in range(8))
+    last = SimTask(TaskId("last"), tuple(task.id for task in middle), 100)
+    scenario = Scenario((SimTask(TaskId("first"), (), 100), *middle, last), (SimAgent("a", 4),))
+    assert (scenario.lower_bound_ms, bounds.least_ms(scenario)) == (300, 400)
+
+
+def test_a_straggler_counts_twice_where_it_is_begun_anew_when_it_should_have_been_done():
+    late = SimTask(TaskId("late"), (), 100, 800)
+    scenario = Scenario((late, SimTask(TaskId("next"), (TaskId("late"),), 50)), (SimAgent("a", 2),))
+    assert (bounds.least_ms(scenario), bounds.least_ms(bounds.found_late(scenario))) == (150, 250)

@@ -229,11 +229,12 @@ class Main(Scripted):
 class AgentNode(Scripted):
     """An agent that has met its main job and has compared a graph."""
 
-    def __init__(self, *tasks, cannot=(), main_workspace="main", meet=True, **config):
+    def __init__(self, *tasks, cannot=(), estimates=(), main_workspace="main", meet=True, **config):
         super().__init__("agent", "agent", **{"wait_ms": 20_000, **config})
         self.graph = graph_of(*tasks)
         self.blob = blob_of(self.graph.encode().decode())
         self.cannot = dict(cannot)
+        self.estimates = known(estimates)
         self.main_workspace = main_workspace
         self.seq = 0
         if meet:
@@ -243,14 +244,14 @@ class AgentNode(Scripted):
     def meet(self):
         return self.link("main", role="main", slots=2, workspace=self.main_workspace)
 
-    def announce(self):
-        return self.say("main", msg.Announce(Epoch(1), (self.blob,), closed=True))
+    def announce(self, estimates_max=0):
+        return self.say("main", msg.Announce(Epoch(1), (self.blob,), closed=True, estimates_max=estimates_max))
 
     def answer(self, effect):
         if isinstance(effect, fx.FetchGraph):
             self.step(ev.GraphFetched(effect.blob, self.graph.encode()))
         elif isinstance(effect, fx.Check):
-            self.step(ev.Checked(effect.digest, self.cannot))
+            self.step(ev.Checked(effect.digest, self.cannot, estimates=self.estimates))
 
     def award(self, name, attempt=1, *, epoch=1):
         self.seq += 1

@@ -1,10 +1,14 @@
 """What a task takes and how fast an agent is: bids are split into both, and what nobody knows is learnt from what is like it."""
 
+import hashlib
+import itertools
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mesh.protocol.estimate import GUESS_MS, MOMENT_MS, Forecast, family, usual
+from mesh.protocol.estimate import GUESS_MS, MOMENT_MS, Forecast, family, sample, usual
 from mesh.types import NodeId, Quantiles, TaskId
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -32,6 +36,27 @@ def learnt(*durations_ms, task="lib:build"):
 )
 def test_a_task_belongs_to_a_project_and_a_target_whatever_else_its_id_says(task, expected):
     assert family(TaskId(task)) == expected
+
+
+@given(count=st.integers(1, 300), most=st.integers(1, 80), node=st.integers(0, 2**256 - 1))
+def test_a_sample_has_one_task_of_each_stretch_of_the_graph(count, most, node):
+    estimates = {TaskId(f"p{number}:build"): usual(number) for number in range(count)}
+    found = sample(estimates, most, NodeId(f"{node:064x}"))
+    assert found.items() <= estimates.items()
+    assert len(found) <= most
+    numbers = [-1, *(estimate.p50_ms for estimate in found.values()), count]
+    assert all(later - earlier <= 2 * -(-count // most) for earlier, later in itertools.pairwise(numbers))
+
+
+def test_many_nodes_samples_have_all_tasks():
+    estimates = dict.fromkeys(TASKS, usual(5_000))
+    nodes = [NodeId(hashlib.sha256(bytes([number])).hexdigest()) for number in range(100)]
+    assert {task for node in nodes for task in sample(estimates, 10, node)} == set(TASKS)
+
+
+def test_where_all_are_wanted_all_are_said():
+    estimates = dict.fromkeys(TASKS, usual(5_000))
+    assert sample(estimates, 0, A) == sample(estimates, len(TASKS), A) == estimates
 
 
 def test_nothing_is_known_before_anything_was_seen():

@@ -5,6 +5,7 @@ import pytest
 from mesh.ledger import verify
 from mesh.protocol import events as ev
 from mesh.protocol import news
+from mesh.protocol.market import ALL_SAY_MAX, SAMPLE_TASKS
 from mesh.protocol.standing import ATTEMPTS_MAX
 from mesh.types import Epoch, TaskId
 from mesh.wire import messages as msg
@@ -177,6 +178,16 @@ def test_over_a_new_link_an_agent_is_told_everything_again_with_the_awards_it_ha
     told = [record.task for message in again if isinstance(message, msg.Records) for record in message.records]
     assert told == ["build"]
     assert [(one.task, one.attempt) for one in again if isinstance(one, msg.Award)] == [("test", 1)]
+
+
+def test_agents_beyond_those_that_say_what_they_expect_of_all_tasks_are_asked_for_a_sample_also_of_later_graphs():
+    run = Main("build", close=False, keep_agents=True)
+    names = [f"a{number}" for number in range(ALL_SAY_MAX + 2)]
+    for name in names:
+        run.link(name)
+    run.plan("lint")
+    asked = [[announce.estimates_max for announce in run.sent(name, msg.Announce)] for name in names]
+    assert asked == [[0, 0]] * ALL_SAY_MAX + [[SAMPLE_TASKS, SAMPLE_TASKS]] * 2
 
 
 def test_what_was_told_over_a_broken_link_is_told_again_before_the_next_award_also_before_the_hello():

@@ -165,6 +165,18 @@ def test_the_bid_after_the_comparison_names_what_this_agent_cannot_run():
     assert (bid.open, bid.slots, bid.graphs, bid.cannot) == (True, 2, 1, {"docker": "no docker here"})
 
 
+def test_an_agent_says_what_it_expects_of_no_more_tasks_than_are_asked_for_and_no_more_over_a_new_link():
+    tasks = [f"t{number}" for number in range(100)]
+    agent = AgentNode(*tasks, estimates=dict.fromkeys(tasks, 5_000), meet=False)
+    agent.meet()
+    agent.announce(estimates_max=30)
+    (first,) = [bid.estimates for bid in agent.sent("main", msg.Bid) if bid.graphs]
+    assert 20 < len(first) <= 30
+    agent.unlink("main")
+    agent.meet()
+    assert agent.sent("main", msg.Bid)[-1].estimates == first
+
+
 def test_every_bid_has_a_higher_serial():
     agent = AgentNode("build")
     agent.unlink("main")
