@@ -124,7 +124,7 @@ class EpochLeaf(Sealable, frozen=True):
 class VerdictLeaf(Sealable, frozen=True):
     """The run is over: what became of its tasks, and the exit code of the command. It speaks of the `size` entries before it, which hash to `root`.
 
-    `success` says that every task ended well or was allowed not to. A command may still have an exit code of its own.
+    `success` says that every task ended well or was allowed not to, and the command, too; `failure` may be the command's alone.
     """
 
     run_id: str

@@ -242,7 +242,7 @@ class Command:
                     f"nothing was distributed: no nx or turbo under `{name}` ran tasks through dte{self._hint(peer)}"
                 )
             )
-        peer.shell.happen(ev.GraphsClosed())
+        peer.shell.happen(ev.GraphsClosed(self.exit_code or 0))
         with trio.move_on_after(SETTLE_MS / 1000 if self.exit_code == 0 else 0):
             await peer.shell.until_ended()
         # Whoever wanted the rest is gone.

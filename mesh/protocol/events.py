@@ -49,7 +49,9 @@ class GraphPlanned(Struct, frozen=True):
 
 
 class GraphsClosed(Struct, frozen=True):
-    """No more graphs will come: the run ends when all tasks are done."""
+    """No more graphs will come: the run ends when all tasks are done. `exit_code` is that of the command they were for: where it is not 0 nothing is a success."""
+
+    exit_code: int = 0
 
 
 class NothingToGive(Struct, frozen=True):

@@ -109,9 +109,10 @@ class Leader(Struct):
         """What an agent should know of the work."""
         return Announce(self.epoch, tuple(self.graphs), self.closed, agent.estimates_max)
 
-    def close(self, now: Instant) -> list[Effect]:
-        """No more graphs will come."""
+    def close(self, exit_code: int, now: Instant) -> list[Effect]:
+        """No more graphs will come; the command that they were for has ended with that."""
         self.closed = self.surplus.complete = True
+        self.recorder.exit_code = exit_code
         return self.clear(now)
 
     # --- agents --------------------------------------------------------------------------------------
@@ -569,8 +570,7 @@ class Leader(Struct):
     def _end_if_done(self, now: Instant) -> list[Effect]:
         if not self.closed or self.market.left or self.undelivered or self.verdict is not None:
             return []
-        verdict: news.Verdict = "error" if self.broken else "failure" if self.market.has_failed() else "success"
-        return self._end(verdict, self.broken, now)
+        return self._end("error" if self.broken else self._verdict("success"), self.broken, now)
 
     def stop(self, event: Stop, now: Instant) -> list[Effect]:
         """Somebody wants the run to end: nothing new is started, what runs is ended, and every task is accounted for."""
@@ -581,17 +581,18 @@ class Leader(Struct):
         effects = [each for doubt in doubts for each in self._count(doubt, now)]
         for task in event.failed:
             effects += self._decide(self.market.tasks[task], "failure", "it failed on the main job", now)
-        failed = event.unwanted and self.market.has_failed()
+        verdict = "error" if event.broken else self._verdict("cancelled") if event.unwanted else "cancelled"
         for state in [*self.market.tasks.values()]:
             effects += self._decide(state, "cancelled", f"the run was {why}", now)
-        return [*effects, *self._end("error" if event.broken else "failure" if failed else "cancelled", why, now)]
+        return [*effects, *self._end(verdict, why, now)]
+
+    def _verdict(self, otherwise: news.Verdict) -> news.Verdict:
+        return "failure" if self.recorder.exit_code or self.market.has_failed() else otherwise
 
     def _end(self, verdict: news.Verdict, reason: str, now: Instant) -> list[Effect]:
         self.verdict = verdict
-        self.recorder.verdict(verdict, now)
-        effects = self.recorder.sign()
-        effects += [Send(node, Ended(self.epoch, verdict)) for node in [*self.bulletin.agents, *self.refused]]
-        return [*effects, Tell(news.RunEnded(verdict)), End(verdict, reason)]
+        told = [Send(node, Ended(self.epoch, verdict)) for node in [*self.bulletin.agents, *self.refused]]
+        return [*self.recorder.verdict(verdict, now), *told, Tell(news.RunEnded(verdict)), End(verdict, reason)]
 
     def deadline(self) -> Instant | None:
         """When the market or the ledger next wants a look."""

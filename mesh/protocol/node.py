@@ -118,7 +118,8 @@ class Node:
         """From this machine's history, as far as they are wanted."""
         self._estimates_max = 0
         """Of how many tasks of a graph they are; 0: of all."""
-        self._closing = False
+        self._closing: int | None = None
+        """The exit code of the command that graphs are for, once no more will come."""
         self._last: Digest | None = None
         """The graph behind which none is expected."""
         self.main: NodeId | None = self.me if self.leader is not None else None
@@ -205,8 +206,8 @@ class Node:
                 return []
             case ev.GraphPlanned():
                 return self._planned(event)
-            case ev.GraphsClosed():
-                self._closing = True
+            case ev.GraphsClosed(exit_code):
+                self._closing = exit_code
                 return self._close_if_checked(now)
             case ev.NothingToGive():
                 return self._expect_nothing(now)
@@ -476,9 +477,9 @@ class Node:
 
     def _close_if_checked(self, now: Instant) -> list[fx.Effect]:
         leader = self._open_run()
-        if leader is None or leader.closed or not self._closing or self._checking:
+        if leader is None or leader.closed or self._closing is None or self._checking:
             return []
-        return leader.close(now)
+        return leader.close(self._closing, now)
 
     def _offer(self, bid: Bid) -> list[fx.Effect]:
         """Tell the main job, if there is one: all, or what is new."""

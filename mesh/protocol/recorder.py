@@ -31,6 +31,8 @@ class Recorder(Struct):
     """Entries that a signed checkpoint covers."""
     dirty_since: Instant | None = None
     joined: dict[NodeId, None] = field(default_factory=dict)
+    exit_code: int = 0
+    """Of the command that the run is for, once it has ended."""
 
     def append(self, envelope: bytes, now: Instant) -> int:
         """One entry; returns its index."""
@@ -73,10 +75,12 @@ class Recorder(Struct):
             allowed_to_fail=task.allow_failure,
         )
 
-    def verdict(self, verdict: Verdict, now: Instant) -> None:
-        """How it ended."""
-        leaf = statements.VerdictLeaf(self.run_id, verdict, _EXIT_CODES[verdict], self.ledger.size, self.ledger.root)
+    def verdict(self, verdict: Verdict, now: Instant) -> list[Effect]:
+        """How it ended, and what is signed with that."""
+        exit_code = self.exit_code or _EXIT_CODES[verdict]
+        leaf = statements.VerdictLeaf(self.run_id, verdict, exit_code, self.ledger.size, self.ledger.root)
         self.append(leaf.seal(self.key), now)
+        return self.sign()
 
     def due(self, now: Instant) -> list[Effect]:
         """Sign, where it is time to."""

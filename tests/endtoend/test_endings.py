@@ -36,6 +36,18 @@ def test_a_run_for_this_machine_alone_waits_for_nobody(site_of: MakeSite) -> Non
     assert "no agent" not in main.text
 
 
+def test_an_agent_hears_of_a_command_that_failed_by_itself(site_of: MakeSite) -> None:
+    site = site_of(PAUSES)
+    agent = site.agent("a1", "--exit-with-run")
+    main = site.main("--agent-wait", "60s", "--", "sh", "-c", "sleep 1; exit 7")
+    assert (main.ended(), agent.ended()) == (7, 1)
+    assert "the run is over: failure" in agent.text
+    assert (main.json["verdict"], main.json["exit_code"]) == ("failure", 7)
+    checked = dte("verify", str(main.ledger))
+    assert checked.returncode == 0
+    assert "failure" in checked.stdout
+
+
 def test_when_all_agents_are_gone_main_goes_on_alone_and_says_so(site_of: MakeSite) -> None:
     site = site_of(PAUSES)
     main = site.main(*ALL, "--agent-wait", "60s")

@@ -3,6 +3,7 @@
 import pytest
 
 from mesh.ledger import verify
+from mesh.ledger.statements import open_leaf
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news
@@ -392,6 +393,40 @@ def test_the_run_is_over_exactly_once_and_the_ledger_ends_with_the_verdict():
     assert [one.verdict for one in run.told(news.RunEnded)] == ["success"]
     found = verify(run.ledger_files())
     assert (found.ok, found.verdict, found.run_id) == (True, "success", RUN)
+
+
+def ending(run):
+    """The verdict that agents hear, that of the ledger, and its exit code."""
+    last = open_leaf(run.node.leader.recorder.ledger.entry(-1)).leaf
+    found = verify(run.ledger_files())
+    assert found.ok
+    return run.sent("a1", msg.Ended)[-1].verdict, found.verdict, last.exit_code
+
+
+def test_a_command_that_fails_though_its_tasks_went_well_makes_the_run_a_failure_with_that_exit_code():
+    run = Main("build", close=False)
+    run.agent("a1")
+    run.finish("a1", "build")
+    run.step(ev.GraphsClosed(7))
+    assert ending(run) == ("failure", "failure", 7)
+
+
+def test_and_so_it_does_where_nobody_wants_the_rest_of_them():
+    run = Main("build", "test", close=False)
+    run.agent("a1")
+    run.finish("a1", "build")
+    run.step(ev.GraphsClosed(7))
+    run.step(ev.Stop("the end of the command", unwanted=True))
+    assert run.ended == {"build": "success", "test": "cancelled"}
+    assert ending(run) == ("failure", "failure", 7)
+
+
+def test_tasks_that_nobody_wants_any_more_make_no_failure_of_a_command_that_went_well():
+    run = Main("build", "test", close=False)
+    run.agent("a1")
+    run.step(ev.GraphsClosed())
+    run.step(ev.Stop("the end of the command", unwanted=True))
+    assert ending(run) == ("cancelled", "cancelled", 130)
 
 
 def test_agents_hear_of_each_new_graph_and_that_there_will_be_no_more():

@@ -67,8 +67,7 @@ def test_what_is_written_step_by_step_verifies_as_a_whole():
     pen.join(AGENT.node_id, "a1", AUTHORITY.issue(AGENT, "a1").chain_der, Instant(0))
     files = files_of(pen.sign(), files)
     pen.graph(blob_of("graph"), 0, Instant(0))
-    pen.verdict("success", Instant(0))
-    files = files_of(pen.sign(), files)
+    files = files_of(pen.verdict("success", Instant(0)), files)
     found = verify(files, AUTHORITY.root_public)
     assert (found.ok, found.entries, found.verdict) == (True, 4, "success")
 
