@@ -34,10 +34,14 @@ def doctor(
     """
     import sys
 
+    from mesh.adapters.launchers import named
     from mesh.cli.checks.peers import peers
     from mesh.cli.common import run_id_of, split_list
+    from mesh.errors import UsageError
     from mesh.wire import canonical
 
+    if any(named(tool, tuple(tasks or ())) is not None for tool in ("nx", "turbo")):
+        raise UsageError("name targets, not a command: `dte doctor build test`, or `dte doctor` for all")
     if save or compare:
         checks = _hashes(save, compare, tasks or [])
     else:

@@ -9,6 +9,7 @@ import trio
 from mesh.errors import StorageError
 from mesh.protocol.news import News, Notice
 from mesh.report.events import event_line
+from mesh.report.foresight import Foresees, NowAndThen
 from mesh.report.reporter import Reporter
 from mesh.report.summary import Summary
 from mesh.store.files import write_atomically
@@ -47,6 +48,10 @@ class Board:
 
     def _t_ms(self) -> int:
         return (time.monotonic_ns() - self._began_ns) // 1_000_000
+
+    def foresee(self, remaining_ms: Foresees) -> None:
+        """From now on what is shown says how long what is left should take."""
+        self._reporter.foresees = NowAndThen(remaining_ms, self._t_ms, self.summary)
 
     def news(self, item: News) -> None:
         """Fold it, show it, write it."""

@@ -20,7 +20,9 @@ from mesh.node.local_agents import LocalAgents
 from mesh.node.peer import MANIFEST, Outcome, Peer
 from mesh.node.settings import Request, Settings
 from mesh.node.shelf import LOGS
+from mesh.node.shell import now_instant
 from mesh.protocol import events as ev
+from mesh.protocol.eta import remaining_ms
 from mesh.protocol.news import Notice, Verdict
 from mesh.store.runs import Runs, begin_here
 from mesh.wire import canonical
@@ -45,6 +47,8 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
             peer.settings.data_dir / "agents" / settings.run_id,
             lambda text: board.news(Notice(text)),
         )
+        if (leader := peer.shell.node.leader) is not None:
+            board.foresee(lambda: remaining_ms(leader.market, now_instant()))
         peer.nursery.start_soon(board.tick)
         runs = Runs(settings.data_dir)
         pages = LoopbackCache({LOGS: peer.shelf})

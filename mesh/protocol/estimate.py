@@ -159,10 +159,14 @@ class _Errors(Struct):
     def add(self, error: float) -> None:
         insort(self.ordered, error)
 
-    def shift(self) -> float:
-        """How much longer everything takes than was known."""
+    def typical(self) -> float:
+        """How much longer everything takes than was known, or shorter."""
         count = len(self.ordered)
-        return max(0, self.ordered[count // 2]) * count / (count + _ERRORS_PRIOR) if count else 0
+        return self.ordered[count // 2] * count / (count + _ERRORS_PRIOR) if count else 0
+
+    def shift(self) -> float:
+        """How much longer, if so."""
+        return max(0, self.typical())
 
     def overdue(self) -> float:
         """What only a few take longer by: half as long again as everything does, or more where what was known turns out to be worse than that."""
@@ -294,7 +298,7 @@ class Forecast(Struct):
         """How many times as fast as the common measure."""
         return math.exp(self.speeds.log(node))
 
-    def _log(self, task: TaskId) -> float:
+    def _log(self, task: TaskId, unseen: float = _UNSEEN) -> float:
         known = self.tasks.get(task)
         if known is not None:
             return known.value
@@ -303,7 +307,7 @@ class Forecast(Struct):
         if target in self._targets:
             log = self._targets[target].drawn_to(log, _PRIOR)
         elif self._all.count:
-            log += _UNSEEN
+            log += unseen
         if project in self._projects:
             log += self._projects[project].drawn_to(0, 1)
         return log
@@ -318,6 +322,12 @@ class Forecast(Struct):
             return self.tasks[task].variance
         target = self._targets.get(family(task)[1])
         return _OF_TARGET if target is None else target.variance(_OF_TARGET, 4)
+
+    def average_ms(self, task: TaskId) -> float:
+        """What many such tasks would take at speed 1, each: of what was known as much longer or shorter as others were today, and of guesses more than half of them, since a few take many times as long."""
+        if task in self.tasks:
+            return math.exp(self._log(task) + self.errors.typical())
+        return math.exp(self._log(task, unseen=0) + min(self._variance(task), 1) / 2)
 
     def is_sure(self, task: TaskId) -> bool:
         """Whether its duration is known well enough to say when it will be over. What only this run has shown is so where being wrong costs no more than a message or two."""

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mesh.protocol.news import News, TaskEnded, TaskRequeued
 from mesh.report import telling, words
+from mesh.report.foresight import Foresees, nobody_knows
 from mesh.report.groups import Groups
 from mesh.report.logs import Logs
 from mesh.report.pen import Pen
@@ -41,6 +42,7 @@ class LiveReporter:
     def __init__(self, out: TextIO, environ: Mapping[str, str], *, colour: bool) -> None:
         self._pen = Pen(out)
         self._colour = colour
+        self.foresees: Foresees = nobody_knows
         self._summary = Summary()
         self._logs = Logs()
         self._now_ms = 0
@@ -183,18 +185,18 @@ class LiveReporter:
         return lines
 
     def _bar(self, width: int) -> Text:
-        progress = self._summary.progress(self._now_ms)
+        progress = self._summary.progress()
         chars = min(BAR_CHARS_MAX, width // 4)
         filled = chars * progress.done // progress.total if progress.total else 0
         line = Text(no_wrap=True)
         line.append("━" * filled, "red" if progress.failed else "green")
         line.append("━" * (chars - filled), "dim")
-        line.append(" " + telling.status_line(progress).removeprefix("dte: "))
+        line.append(" " + telling.status_line(progress, self.foresees()).removeprefix("dte: "))
         line.truncate(width, overflow="ellipsis")
         return line
 
     def _failed(self, width: int) -> list[Text]:
-        failures = self._summary.failures() if self._summary.progress(self._now_ms).failed else []
+        failures = self._summary.failures() if self._summary.progress().failed else []
         if not failures:
             return []
         names = [words.one_line(end.task) for end in failures[-FAILURES_SHOWN_MAX:]]

@@ -4,6 +4,7 @@ from typing import Final
 
 from mesh.protocol.news import News, TaskDelivered, TaskEnded, TaskRequeued
 from mesh.report import telling
+from mesh.report.foresight import Foresees, nobody_knows
 from mesh.report.groups import Groups
 from mesh.report.logs import Logs
 from mesh.report.pen import Pen
@@ -21,6 +22,7 @@ class PlainReporter:
         self._pen = pen
         self._groups = groups
         self._colour = colour
+        self.foresees: Foresees = nobody_knows
         self._summary = Summary()
         self._logs = Logs()
         self._waiting: dict[TaskId, TaskEnded] = {}
@@ -59,7 +61,7 @@ class PlainReporter:
         """Time has passed."""
         if t_ms - self._status_ms >= STATUS_MS and not self._summary.over:
             self._status_ms = t_ms
-            self._pen.line(telling.status_line(self._summary.progress(t_ms)))
+            self._pen.line(telling.status_line(self._summary.progress(), self.foresees()))
 
     def close(self, exit_code: int) -> None:
         """The run is over."""

@@ -2,6 +2,7 @@
 
 from mesh.protocol.news import News, TaskEnded
 from mesh.report import telling, words
+from mesh.report.foresight import Foresees, nobody_knows
 from mesh.report.pen import Pen
 from mesh.report.plain import STATUS_MS
 from mesh.report.summary import Summary
@@ -14,6 +15,7 @@ class QuietReporter:
     def __init__(self, pen: Pen, *, wrapped: bool) -> None:
         self._pen = pen
         self._wrapped = wrapped
+        self.foresees: Foresees = nobody_knows
         self._summary = Summary()
         self._status_ms = 0
         self._closed = False
@@ -36,7 +38,7 @@ class QuietReporter:
         """Time has passed."""
         if t_ms - self._status_ms >= STATUS_MS and not self._summary.over:
             self._status_ms = t_ms
-            self._pen.line(telling.status_line(self._summary.progress(t_ms)))
+            self._pen.line(telling.status_line(self._summary.progress(), self.foresees()))
 
     def close(self, exit_code: int) -> None:
         """The run is over."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, Protocol, TextIO
 
 from mesh.protocol.news import News
+from mesh.report.foresight import Foresees
 from mesh.report.groups import Groups
 from mesh.report.pen import Pen
 from mesh.report.plain import PlainReporter
@@ -17,6 +18,9 @@ _OFF: Final = ("", "0", "false")
 
 class Reporter(Protocol):
     """Shows one run to a person. Nothing here raises or awaits; all instants are milliseconds since the run began."""
+
+    foresees: Foresees
+    """Asked whenever how far the run is is shown."""
 
     def news(self, item: News, t_ms: int) -> None:
         """Something has happened."""

@@ -9,7 +9,6 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from mesh.errors import Exit
-from mesh.protocol.estimate import family
 from mesh.protocol.news import (
     AgentJoined,
     AgentLeft,
@@ -31,22 +30,15 @@ from mesh.types import NodeId, TaskId, UnixMs
 
 JSON_VERSION: Final = 1
 
-ETA_REUSE_MS: Final = 1_000
-"""An estimate is good for this long: it takes a walk over all that is left."""
-
 
 class Progress(Struct, frozen=True):
-    """How far a run is. `done` counts every task that needs no more work, however it ended; `failed` those that make the run fail.
-
-    `eta_ms` is an estimate, made of mean durations of tasks with the same name after the last ":"; None before there is any.
-    """
+    """How far a run is. `done` counts every task that needs no more work, however it ended; `failed` those that make the run fail."""
 
     done: int
     total: int
     running: int
     failed: int
     agents: int
-    eta_ms: int | None
 
 
 class Lane(Struct, frozen=True):
@@ -88,18 +80,6 @@ class _Agent(Struct):
     running: dict[TaskId, int] = field(default_factory=dict)
 
 
-class _Mean(Struct):
-    total_ms: int = 0
-    number: int = 0
-
-    def add(self, duration_ms: int) -> None:
-        self.total_ms += duration_ms
-        self.number += 1
-
-    def value_ms(self) -> int | None:
-        return self.total_ms // self.number if self.number else None
-
-
 class Summary:
     """The fold. One per run and reader; it keeps a few hundred bytes per task."""
 
@@ -119,9 +99,6 @@ class Summary:
         self._done = 0
         self._failed = 0
         self._running: dict[TaskId, None] = {}
-        self._means: dict[str, _Mean] = {}
-        self._mean = _Mean()
-        self._eta: tuple[int, int] | None = None
 
     # --- the fold ----------------------------------------------------------------------------------
 
@@ -230,9 +207,6 @@ class Summary:
             self._stopped(item.task, node, t_ms, item.duration_ms if node == winner else None)
         if winner is not None and item.status in ("success", "failure"):
             self._agents[winner].tasks += 1
-        if item.cache == "none" and item.status in ("success", "failure"):
-            self._mean.add(item.duration_ms)
-            self._means.setdefault(family(item.task)[1], _Mean()).add(item.duration_ms)
 
     def _winner(self, task: _Task, name: str) -> NodeId | None:
         """The node that ended the task; of several that had one name, the one that was running it, or else the latest."""
@@ -254,12 +228,10 @@ class Summary:
 
     # --- how far it is -----------------------------------------------------------------------------
 
-    def progress(self, t_ms: int | None = None) -> Progress:
-        """How far the run is at `t_ms`, or at the last news."""
-        now_ms = self._now_ms if t_ms is None else t_ms
+    def progress(self) -> Progress:
+        """How far the run is."""
         here = [agent for agent in self._agents.values() if agent.left_ms is None and agent.slots]
-        eta_ms = self._eta_ms(now_ms)
-        return Progress(self._done, len(self._tasks), len(self._running), self._failed, len(here), eta_ms)
+        return Progress(self._done, len(self._tasks), len(self._running), self._failed, len(here))
 
     def lanes(self) -> Iterator[Lane]:
         """The agents that are here and can run tasks, in order of arrival."""
@@ -294,31 +266,6 @@ class Summary:
     def stopped(self) -> bool:
         """Whether it did not come to its end by itself."""
         return self._verdict in (None, "cancelled")
-
-    def _eta_ms(self, now_ms: int) -> int | None:
-        if self._done == len(self._tasks):
-            return 0 if self._tasks else None
-        if self._eta is not None and 0 <= now_ms - self._eta[0] < ETA_REUSE_MS:
-            at_ms, eta_ms = self._eta
-            return max(eta_ms - (now_ms - at_ms), 0)
-        estimate_ms = self._estimate_ms(now_ms)
-        self._eta = None if estimate_ms is None else (now_ms, estimate_ms)
-        return estimate_ms
-
-    def _estimate_ms(self, now_ms: int) -> int | None:
-        mean_ms = self._mean.value_ms()
-        if mean_ms is None:
-            return None
-        left: dict[TaskId, int] = {}
-        for task_id, task in self._tasks.items():
-            if task.end is None:
-                kind = self._means.get(family(task_id)[1])
-                whole_ms = mean_ms if kind is None else (kind.value_ms() or 0)
-                spent_ms = max((now_ms - since_ms for since_ms in task.on.values()), default=0)
-                # A task that is past its estimate is taken to be nine tenths done.
-                left[task_id] = max(whole_ms - spent_ms, spent_ms // 10)
-        path_ms, _ = longest_path({task_id: self._tasks[task_id].deps for task_id in left}, left.__getitem__)
-        return max(path_ms, sum(left.values()) // max(self._slots, 1))
 
     # --- the end -----------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ def requeued_line(item: TaskRequeued) -> str:
     return f"↻ {words.one_line(item.task)}  runs again: attempt {item.attempt}{where}: {words.one_line(item.reason)}"
 
 
-def status_line(progress: Progress) -> str:
+def status_line(progress: Progress, left_ms: int | None = None) -> str:
     """`dte: 41/120 done, 12 running on 4 agents, 2 failed, ~3m10s left`."""
     agents = words.count(progress.agents, "agent")
     if not progress.total:
@@ -71,8 +71,8 @@ def status_line(progress: Progress) -> str:
     parts = [f"dte: {progress.done:,}/{progress.total:,} done", f"{progress.running:,} running on {agents}"]
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
-    if progress.eta_ms is not None and progress.done < progress.total:
-        parts.append(f"~{words.rough(progress.eta_ms)} left")
+    if left_ms is not None and progress.done < progress.total:
+        parts.append(f"~{words.rough(left_ms)} left")
     return ", ".join(parts)
 
 

@@ -6,6 +6,7 @@ takes their size ÷ `BANDWIDTH_BYTES_PER_MS`.
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -17,11 +18,12 @@ from mesh.identity.keys import NodeKey
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news
+from mesh.protocol.market import Market
 from mesh.protocol.membership import SILENCE_MAX_MS
 from mesh.protocol.node import Config, Node
 from mesh.sim.scenario import Scenario, SimAgent
 from mesh.sim.shell import Machine, Shell, Undisturbed, blob_of
-from mesh.types import Blob, NodeId, TaskId, UnixMs
+from mesh.types import Blob, Instant, NodeId, TaskId, UnixMs
 from mesh.wire.messages import Message, Role
 
 BANDWIDTH_BYTES_PER_MS: Final = 100_000
@@ -62,16 +64,21 @@ class Schedule(Struct):
         return self.makespan_ms / max(1, self.scenario.lower_bound_ms)
 
 
-def simulate(scenario: Scenario, *, keep_agents: bool = False) -> Schedule:
+Look = Callable[[Instant, Market], None]
+"""Shown the market, with the time, after each step of the main job."""
+
+
+def simulate(scenario: Scenario, *, keep_agents: bool = False, look: Look | None = None) -> Schedule:
     """The schedule that the market makes. Equal scenarios give equal schedules."""
-    return _Ideal(scenario, keep_agents=keep_agents).run()
+    return _Ideal(scenario, keep_agents=keep_agents, look=look).run()
 
 
 class _Ideal(Undisturbed):
     """A world in which nothing goes wrong."""
 
-    def __init__(self, scenario: Scenario, *, keep_agents: bool) -> None:
+    def __init__(self, scenario: Scenario, *, keep_agents: bool, look: Look | None) -> None:
         self.scenario = scenario
+        self.look = look
         self.keep_agents = keep_agents
         self.shell = Shell(self)
         self.tasks = {task.id: task for task in scenario.tasks}
@@ -118,7 +125,9 @@ class _Ideal(Undisturbed):
     # --- what takes no time --------------------------------------------------------------------------
 
     def stepped(self, machine: Machine, event: ev.Event, effects: list[fx.Effect]) -> None:
-        pass
+        del event, effects
+        if self.look is not None and machine.node.leader is not None:
+            self.look(self.shell.now, machine.node.leader.market)
 
     def send(self, one: NodeId, other: NodeId, message: Message) -> None:
         if other in self.shell.machines[one].links:

@@ -125,6 +125,13 @@ def test_an_nx_workspace_is_told_task_by_task_and_nothing_is_run(site_of: MakeSi
     assert not workspace.files()
 
 
+@pytest.mark.parametrize("command", [("nx", "affected", "-t", "build"), ("pnpm", "exec", "turbo", "run", "build")])
+def test_a_command_in_place_of_targets_is_told_what_is_wanted(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = dte("doctor", "--", *command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "dte: name targets, not a command: `dte doctor build test`, or `dte doctor` for all\n"
+
+
 def test_an_nx_workspace_without_nx_is_told_how_to_install_it(site_of: MakeSite) -> None:
     code, lines = ask(site_of({"nx.json": "{}", "package.json": "{}", "package-lock.json": "{}"}))
     assert code == 1

@@ -5,6 +5,7 @@ import random
 import pytest
 from msgspec.structs import replace
 
+from mesh.protocol.eta import remaining_ms
 from mesh.sim import Scenario, SimAgent, SimTask, simulate
 from mesh.types import TaskId
 from tests.benchmarks import bounds, graphs, schedulers
@@ -75,3 +76,21 @@ def test_a_straggler_counts_twice_where_it_is_begun_anew_when_it_should_have_bee
     late = SimTask(TaskId("late"), (), 100, 800)
     scenario = Scenario((late, SimTask(TaskId("next"), (TaskId("late"),), 50)), (SimAgent("a", 2),))
     assert (bounds.least_ms(scenario), bounds.least_ms(bounds.found_late(scenario))) == (150, 250)
+
+
+@pytest.mark.parametrize("condition", ["equal", "mixed", "stragglers"])
+@pytest.mark.parametrize(("tasks", "slots"), [(80, 16), (300, 8), (300, 32)])
+def test_where_durations_are_known_the_end_is_foreseen_within_fifteen_per_cent_from_the_tenth_part_on(
+    condition, tasks, slots
+):
+    graph = graphs.monorepo(random.Random(f"0 {tasks}"), tasks)
+    foreseen: dict[int, int | None] = {}
+
+    def look(now, market):
+        tenth = 10 * (tasks - market.left) // tasks
+        if market.tasks and tenth and tenth not in foreseen:
+            foreseen[tenth] = now + remaining_ms(market, now)
+
+    schedule = simulate(dict(graphs.cases(0, graph, slots))[condition], look=look)
+    assert set(foreseen) == set(range(1, 11))
+    assert list(foreseen.values()) == pytest.approx([schedule.makespan_ms] * 10, rel=0.15)

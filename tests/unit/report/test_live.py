@@ -90,6 +90,7 @@ def live(terminal: Terminal, **environ: str):
 
 def test_each_agent_has_a_lane_and_finished_tasks_scroll_above(say, terminal):
     reporter = live(terminal)
+    reporter.foresees = lambda: 2_000
     say.tell(
         reporter,
         (0, say.joined("agent-1", 2)),

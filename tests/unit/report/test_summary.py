@@ -127,9 +127,9 @@ def test_an_agent_that_comes_back_is_one_agent_with_its_slots_counted_once(say):
 def test_a_lost_agents_tasks_run_no_more_and_it_was_busy_until_then(say):
     summary = Summary()
     say.tell(summary, (0, say.joined("a1")), (0, say.graph(a="")), (10, say.started("a", "a1")))
-    assert summary.progress(500).running == 1
+    assert summary.progress().running == 1
     say.tell(summary, (700, say.left("a1", lost=True)), (701, TaskRequeued(TaskId("a"), "a1", 1, "a1 was lost")))
-    assert (summary.progress(800).running, summary.progress(800).agents) == (0, 0)
+    assert (summary.progress().running, summary.progress().agents) == (0, 0)
     assert summary.to_json(1)["agents"][0]["busy_ms"] == 690
 
 
@@ -171,34 +171,6 @@ def test_a_failure_that_is_allowed_is_no_failure_of_the_run(say):
     assert summary.failures() == []
 
 
-def test_there_is_no_estimate_before_anything_is_known(say):
-    summary = Summary()
-    assert summary.progress(0).eta_ms is None
-    say.tell(summary, (0, say.joined("a1")), (0, say.graph(a="")))
-    assert summary.progress(100).eta_ms is None
-
-
-def test_the_estimate_is_the_longest_way_that_is_left(say):
-    summary = Summary()
-    say.tell(summary, (0, say.joined("a1", 9)), (0, say.graph(a__x="", b__x="", c__x="b__x", d__x="c__x")))
-    say.tell(summary, (1_000, say.ended("a:x", duration_ms=1_000)), (1_000, say.started("b:x", "a1")))
-    assert summary.progress(1_400).eta_ms == 2_600
-    assert summary.progress(1_900).eta_ms == 2_100
-
-
-def test_the_estimate_knows_kinds_of_tasks_and_the_slots(say):
-    summary = Summary()
-    say.tell(summary, (0, say.joined("a1", 2)), (0, say.graph(a__x="", a__y="", b__x="", b__y="", c__y="", d__y="")))
-    say.tell(summary, (1, say.ended("a:x", duration_ms=1_000)), (1, say.ended("a:y", duration_ms=3_000)))
-    assert summary.progress(1).eta_ms == (1_000 + 3 * 3_000) // 2
-
-
-def test_a_run_that_is_done_has_nothing_left(say):
-    summary = Summary()
-    say.tell(summary, (0, say.graph(a="")), (9, say.ended("a")))
-    assert summary.progress(9).eta_ms == 0
-
-
 @pytest.mark.parametrize(
     ("told", "exit_code", "verdict"),
     [
@@ -235,12 +207,3 @@ def test_news_of_tasks_that_no_graph_named_is_taken(say):
     summary = Summary()
     say.tell(summary, (0, say.started("x", "nobody")), (5, say.ended("x", "main", 5)))
     assert summary.to_json(0)["tasks"][0]["where"] == "main"
-
-
-def test_ten_thousand_tasks_are_folded_and_estimated_quickly(say):
-    summary = Summary()
-    names = {f"p{number}__t": f"p{number - 10}__t" if number >= 10 else "" for number in range(10_000)}
-    say.tell(summary, (0, say.joined("a1", 8)), (0, say.graph(**names)), (1, say.ended("p0:t")))
-    progress = summary.progress(1)
-    assert progress.total == 10_000
-    assert progress.eta_ms == 9_999 * 1_000 // 8

@@ -1,0 +1,56 @@
+"""What a person at a terminal sees while a run is under way."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+
+from tests.endtoend.mesh_under_test import MakeSite, Machine, Site
+from tests.endtoend.workspaces import toml
+
+PAUSES = toml(**{f"t{number}": f'command = "sleep {number % 2 + 1}"\ncache = false' for number in range(4)})
+
+
+ALL = [f"t{number}" for number in range(4)]
+
+
+def seen(site: Site, machine: Machine, *arguments: str) -> str:
+    """All that `dte run` draws on a terminal of its own, until it has ended well."""
+    ours, theirs = os.openpty()
+    environ = site.environ(machine, TERM="xterm-256color", COLUMNS="120")
+    with subprocess.Popen(
+        [sys.executable, "-m", "mesh", "run", *arguments],
+        cwd=machine.workspace,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as run:
+        os.close(theirs)
+        drawn = b""
+        try:
+            while piece := os.read(ours, 65_536):
+                drawn += piece
+        except OSError:  # Linux's way to say that nobody has the terminal open any more
+            pass
+        finally:
+            os.close(ours)
+        assert run.wait(30) == 0
+    return drawn.decode()
+
+
+def left_s(drawn: str) -> list[int]:
+    """The seconds that each picture says are left."""
+    return [int(seconds) for seconds in re.findall(r"~(\d+) s left", drawn)]
+
+
+def test_once_a_run_is_known_the_display_says_from_the_start_how_long_it_will_take(site_of: MakeSite) -> None:
+    site = site_of(PAUSES)
+    machine = site.machine("main")
+    first, second = (left_s(seen(site, machine, *ALL, "--slots", "1", "--agent-wait", "0")) for _ in range(2))
+    assert 5 <= second[0] <= 8
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(second))
+    assert second[-1] <= 2
+    assert len(first) < len(second), "of what nobody has timed nothing is said before the first task is done"
