@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from tests.endtoend.mesh_under_test import MakeSite, Machine, Site
+from tests.endtoend.mesh_under_test import Machine, MakeSite, Site
 from tests.endtoend.workspaces import toml
 
 PAUSES = toml(**{f"t{number}": f'command = "sleep {number % 2 + 1}"\ncache = false' for number in range(4)})
