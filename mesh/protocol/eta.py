@@ -48,7 +48,6 @@ def _running(
         for slot in outlook(market, agent):
             heapq.heappush(heap, max(0, slot.late(now).free_at - now))
         for task, ends_at in agent.ends_at.items():
-            late_ms = now - ends_at
-            end = abs(late_ms)  # what is late is as late again, as in `Slot.late`
+            end = abs(ends_at - now)  # what is late is as late again, as in `Slot.late`
             ends[task] = min(end, ends.get(task, end))
     return ends, slots
