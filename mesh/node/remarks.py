@@ -78,8 +78,11 @@ class Remarks:
         own = tasks.pop(task.id, None)
         if home is None or own is None or self._took_ms.get(home, 0) > duration_ms * LOOK_SHARE_MAX:
             return ()
-        prefixes = dict.fromkeys(place for globs in tasks.values() for place in globs.prefixes)
-        places = [place for place in prefixes if place and home != place and not home.startswith(f"{place}/")]
+        prefixes = (place for globs in tasks.values() for place in globs.prefixes)
+        # Of outputs that may be anywhere (`**/dist/**`) those in the project are looked for, unless that is the whole workspace: that would be too much to look at.
+        places = dict.fromkeys(home if _is_around(place, home) else place for place in prefixes)
+        for whole in ("", "."):
+            places.pop(whole, None)
 
         def meant(path: str) -> bool:
             return not own.match(path) and any(globs.match(path) for globs in tasks.values())
@@ -104,19 +107,29 @@ class Remarks:
     def missing(self) -> Iterator[str]:
         """A line for each task that left files among others' outputs, which are not here: one machine that does everything has them."""
         for task, ended in self._elsewhere.items():
-            lost = tuple(path for path in ended.left if self._is_missing(path))
+            home = _home(self._tasks[task])
+            lost = tuple(path for path in ended.left if self._is_missing(path, home))
             if lost:
                 yield (
                     f"{task} on {ended.agent}: it left {some(lost)}, which only other tasks declare as outputs, and these did not make: "
                     "that is on its machine only"
                 )
 
-    def _is_missing(self, path: str) -> bool:
+    def _is_missing(self, path: str, home: str | None) -> bool:
         """Not where all of the place is gone: then something has removed that since."""
         if os.path.lexists(self._workspace / path):
             return False
-        places = [place for globs in self._about(path) if globs is not None for place in globs.prefixes]
-        return any(path.startswith(f"{place}/") and (self._workspace / place).is_dir() for place in places if place)
+        places = self._places_of(path, home)
+        return any(path.startswith(f"{place}/") and (self._workspace / place).is_dir() for place in places)
+
+    def _places_of(self, path: str, home: str | None) -> Iterator[str]:
+        """Directories that tasks declare around it; of outputs that may be anywhere the project, or the directory in it."""
+        for place in (place for globs in self._about(path) if globs is not None for place in globs.prefixes):
+            if home is not None and _is_around(place, home) and path.startswith(f"{home}/"):
+                first, inner, _ = path.removeprefix(f"{home}/").partition("/")
+                yield f"{home}/{first}" if inner else home
+            elif place:
+                yield place
 
     # --- what is declared ----------------------------------------------------------------------------
 
@@ -148,6 +161,11 @@ class Remarks:
             except UsageError:  # the tool understands it, dte does not: it may be anything
                 self._places.add(task.id, ("",))
                 self._outputs[task.id] = None
+
+
+def _is_around(place: str, home: str) -> bool:
+    """Whether that is the project's directory, or one around it."""
+    return place in ("", home) or home.startswith(f"{place}/")
 
 
 def _home(task: Task) -> str | None:

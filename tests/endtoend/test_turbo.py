@@ -145,11 +145,11 @@ def test_a_link_in_node_modules_travels_where_it_is_declared_and_is_gone_back_fo
         assert any("lacks what p0#link left and does not declare" in notice for notice in main.json["notices"])
 
 
-@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize(("declared", "outputs"), [(True, "dist/**"), (False, "dist/**"), (False, "**/dist/**")])
 def test_a_file_among_the_outputs_of_another_task_is_here_where_it_is_declared_and_is_told_of_where_it_is_not(
-    tmp_path: Path, declared: bool
+    tmp_path: Path, declared: bool, outputs: str
 ):
-    tasks = {"build": {"outputs": ["dist/**"]}, "scatter": {"outputs": ["dist/scattered.js"] if declared else []}}
+    tasks = {"build": {"outputs": [outputs]}, "scatter": {"outputs": ["dist/scattered.js"] if declared else []}}
     main, place = None, None
     # Where one agent comes too late to take one of two tasks, the other one does both: that run shows nothing.
     for number in range(3):
