@@ -232,7 +232,7 @@ class Command:
         """The command has ended: so does the run, as soon as every task is accounted for."""
         if self.exit_code == 0:
             for text in peer.work.remarks.missing():
-                peer.observer.news(Notice(text))
+                peer.observer.news(Notice(text, alike="left files among others' outputs that are not here"))
         leader = peer.shell.node.leader
         assert leader is not None
         if not self._planned and not self._objections:

@@ -453,7 +453,7 @@ class Leader(Struct):
             Deliver.of(done, holders, in_place=in_place),
         ]
         if done.status == "success" and done.problem:
-            effects.append(Tell(news.Notice(f"{task} on {self._where(done, holders)}: {done.problem}")))
+            effects.append(Tell(news.Notice.of(task, self._where(done, holders), done.problem)))
         effects += [Tell(news.TaskReady(other)) for other in ready]
         for other in downstream:
             effects += self._decide(self.market.tasks[other], "skipped", f"{task} did not succeed", now)

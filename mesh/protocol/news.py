@@ -145,6 +145,13 @@ class Notice(Struct, frozen=True):
     """Something that a person should know and that is no task's own affair."""
 
     text: str
+    alike: str = ""
+    """What many tasks may have to be told of alike, as one says it of several: "left ..."; "" for what is told of once."""
+
+    @classmethod
+    def of(cls, task: TaskId, agent: str, remark: str) -> "Notice":
+        """What is to be said of a task that went well."""
+        return cls(f"{task} on {agent}: {remark}", alike="left or changed more than is declared")
 
 
 class RunEnded(Struct, frozen=True):

@@ -45,7 +45,7 @@ class PlainReporter:
                 self._logs.new_attempt(item.task, f"attempt {item.attempt} came to nothing: {item.reason}")
                 self._pen.line(telling.requeued_line(item))
             case _ if not over:  # agents that leave when all is done are no news
-                for line in telling.mesh_lines(item):
+                for line in telling.mesh_lines(item, self._summary):
                     self._pen.line(line)
             case _:
                 pass

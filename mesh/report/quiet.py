@@ -28,7 +28,7 @@ class QuietReporter:
             # The tool shows the log; this is what the log does not say.
             self._pen.line(f"dte: {words.one_line(item.task)}: {words.one_line(item.problem)}")
         elif not over:
-            for line in telling.mesh_lines(item):
+            for line in telling.mesh_lines(item, self._summary):
                 self._pen.line(line)
 
     def log(self, task: TaskId, data: bytes) -> None:

@@ -3,6 +3,7 @@
 `apply` is told each item with the milliseconds since the run began; every number here is one of those, or a difference of two.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -89,6 +90,7 @@ class Summary:
         self._tasks: dict[TaskId, _Task] = {}
         self._agents: dict[NodeId, _Agent] = {}
         self._notices: list[str] = []
+        self._alike: Counter[str] = Counter()
         self._checkpoint: CheckpointMade | None = None
         self._verdict: Verdict | None = None
         self._now_ms = 0
@@ -130,6 +132,7 @@ class Summary:
                 self._checkpoint = item
             case Notice():
                 self._notices.append(item.text)
+                self._alike[item.alike] += bool(item.alike)
             case RunEnded():
                 self._verdict, self._ended_ms = item.verdict, t_ms
 
@@ -232,6 +235,10 @@ class Summary:
         """How far the run is."""
         here = [agent for agent in self._agents.values() if agent.left_ms is None and agent.slots]
         return Progress(self._done, len(self._tasks), len(self._running), self._failed, len(here))
+
+    def alike(self) -> Mapping[str, int]:
+        """How many tasks were told of alike, by what of."""
+        return self._alike
 
     def lanes(self) -> Iterator[Lane]:
         """The agents that are here and can run tasks, in order of arrival."""

@@ -40,8 +40,12 @@ def _task_parts(end: TaskEnded) -> list[str]:
             return [f"· {name}", end.status, words.one_line(end.problem)]
 
 
-def mesh_lines(item: News) -> list[str]:
-    """The lines for news of the mesh itself; none for news of a task that went its way."""
+ALIKE_MAX: Final = 3
+"""Of notices that are alike so many are shown when they come."""
+
+
+def mesh_lines(item: News, summary: Summary) -> list[str]:
+    """The lines for news of the mesh itself, which `summary` has taken; none for news of a task that went its way, nor for more notices of one kind than a person reads."""
     match item:
         case AgentJoined() if item.slots:
             return [f"dte: {words.one_line(item.name)} joined ({words.count(item.slots, 'slot')})"]
@@ -50,7 +54,7 @@ def mesh_lines(item: News) -> list[str]:
             what = "was lost" if item.lost else "left"
             rest = "; what it had is run elsewhere" if item.lost else ""
             return [f"dte: {words.one_line(item.name)} {what}{': ' if reason else ''}{reason}{rest}"]
-        case Notice():
+        case Notice() if summary.alike().get(item.alike, 0) <= ALIKE_MAX:
             first, *more = item.text.splitlines() or [""]
             return [f"dte: {words.one_line(first)}", *(f"     {words.one_line(line)}" for line in more)]
         case _:
@@ -114,6 +118,9 @@ def closing_lines(summary: Summary, exit_code: int, *, wrapped: bool = False) ->
     """The account of a run: what became of the tasks, how long it took, and how good that is. `wrapped`: it is a command's, which runs itself
     what it does not leave to the mesh.
     """
+    for what, number in summary.alike().items():
+        if number > ALIKE_MAX:
+            yield f"dte: {words.count(number - ALIKE_MAX, 'more task')} {what}; `--json FILE` has all notices"
     progress = summary.progress()
     ending = _ending(exit_code, stopped=summary.stopped)
     if failures := summary.failures():

@@ -334,3 +334,22 @@ def test_a_stream_that_cannot_say_a_tick_gets_signs_that_it_can(say):
     reporter.news(say.ended("p1:a", "agent-1"), 5)
     out.flush()
     assert raw.getvalue() == b"+ p1:a  1.0 s  agent-1\nna?ve\n"
+
+
+@pytest.mark.parametrize("kind", ["plain", "quiet", "wrapped"])
+def test_of_notices_that_are_alike_three_are_shown_and_the_number_of_the_others(say, kind):
+    stream = io.StringIO()
+    reporter = make_reporter(kind, stream, stream, {})
+    names = [f"t{number}" for number in range(5)]
+    reporter.news(say.joined("a1"), 0)
+    reporter.news(say.graph(**dict.fromkeys(names, "")), 0)
+    for t_ms, name in enumerate(names):
+        reporter.news(say.ended(name), t_ms)
+        reporter.news(Notice.of(TaskId(name), "a1", f"it left {name}.txt"), t_ms)
+    for number in range(4):
+        reporter.news(Notice(f"told of once: {number}"), 9)
+    reporter.close(0)
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if "it left" in line] == [f"dte: t{n} on a1: it left t{n}.txt" for n in range(3)]
+    assert sum("told of once" in line for line in lines) == 4
+    assert "dte: 2 more tasks left or changed more than is declared; `--json FILE` has all notices" in lines

@@ -203,6 +203,13 @@ def test_a_run_that_was_stopped_tells_what_it_has(say):
     assert (result["makespan_ms"], result["agents"][0]["busy_ms"]) == (30, 20)
 
 
+def test_all_notices_are_in_the_json_also_those_that_are_alike():
+    summary = Summary()
+    for number in range(5):
+        summary.apply(Notice.of(TaskId(f"t{number}"), "a1", "it left more"), number)
+    assert summary.to_json(0)["notices"] == [f"t{number} on a1: it left more" for number in range(5)]
+
+
 def test_news_of_tasks_that_no_graph_named_is_taken(say):
     summary = Summary()
     say.tell(summary, (0, say.started("x", "nobody")), (5, say.ended("x", "main", 5)))
