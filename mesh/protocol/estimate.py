@@ -324,7 +324,7 @@ class Forecast(Struct):
         return _OF_TARGET if target is None else target.variance(_OF_TARGET, 4)
 
     def average_ms(self, task: TaskId) -> float:
-        """What many such tasks would take at speed 1, each: of what was known as much longer or shorter as others were today, and of guesses more than half of them, since a few take many times as long."""
+        """What such tasks take at speed 1 on the average: where it was known, as much longer or shorter as others have taken today. Of guesses that is more than `duration_ms`, the middle one: a few take many times as long."""
         if task in self.tasks:
             return math.exp(self._log(task) + self.errors.typical())
         return math.exp(self._log(task, unseen=0) + min(self._variance(task), 1) / 2)

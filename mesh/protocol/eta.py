@@ -1,15 +1,16 @@
 """When the run should be over: all that is left is placed once, as if nothing unexpected happened any more.
 
-Tasks go by rank to where they are done first, each behind what it waits for (HEFT without insertion; Topcuoglu et al. 2002), on slots that are free when what runs there should be done. That
-is coarser than what the market does, and costs a look at every task that is left; but the critical path and all the work on all slots would be less than it takes where a graph is narrow in parts.
+Tasks go by rank to where they are done first, each behind what it waits for (HEFT without insertion; Topcuoglu et al. 2002), on slots that are free when what runs there should be done. What has been
+given out and has not begun is placed with the others. That is coarser than what the market does, and costs a look at every task that is left; but the critical path and all the work on all slots would be less than it
+takes where a graph is narrow in parts.
 """
 
 import heapq
 
-from mesh.protocol.clearing import outlook
+from mesh.protocol.clearing import needs_of
 from mesh.protocol.market import SPEED_CLASSES, Agent, Market
 from mesh.protocol.standing import Phase
-from mesh.types import Instant, TaskId
+from mesh.types import Instant, NodeId, TaskId
 
 
 def remaining_ms(market: Market, now: Instant) -> int | None:
@@ -17,37 +18,41 @@ def remaining_ms(market: Market, now: Instant) -> int | None:
     bidders = _bidders(market, now)
     if not bidders or not market.forecast.evidence:
         return None
-    ends, slots = _running(market, bidders, now)
+    ends: dict[TaskId, float] = {}
+    slots: dict[float, list[float]] = {}
+    for agent in market.agents.values():
+        running = _running(market, agent, now)
+        for task, end in running.items():
+            ends[task] = min(end, ends.get(task, end))
+        if agent.node in bidders:
+            busy = [end for task, end in running.items() for _ in range(needs_of(market, market.tasks[task], agent))]
+            free = [0.0] * (agent.slots - len(busy))
+            slots.setdefault(2 ** (agent.speed_class / SPEED_CLASSES), []).extend(busy + free)
+    for heap in slots.values():
+        heapq.heapify(heap)
     left = [state for state in market.tasks.values() if state.phase is not Phase.DONE and state.task.id not in ends]
     left.sort(key=lambda state: -state.rank_ms)
     for state in left:
         ready_at = max((ends.get(dep, 0) for dep in state.waits_for), default=0)
         takes_ms = market.forecast.average_ms(state.task.id)
-        end, kind = min((max(heap[0], ready_at) + takes_ms / speed, speed) for speed, heap in slots.items())
-        heapq.heapreplace(slots[kind], end)
+        end, speed = min((max(heap[0], ready_at) + takes_ms / speed, speed) for speed, heap in slots.items())
+        heapq.heapreplace(slots[speed], end)
         ends[state.task.id] = end
     return round(max(ends.values(), default=0))
 
 
-def _bidders(market: Market, now: Instant) -> list[Agent]:
+def _bidders(market: Market, now: Instant) -> set[NodeId]:
     """Who does what is left: the main job only where it takes more than it must."""
-    open_bids = [agent for agent in market.agents.values() if agent.bid is not None and agent.bid.open and agent.slots]
-    others = [agent for agent in open_bids if agent.node != market.main and agent.bid is not None and agent.bid.graphs]
-    takes = market.main_slots > 0 or (not others and market.main_takes(now))
-    return others + [agent for agent in open_bids if agent.node == market.main and takes]
+    able = {
+        node for node, agent in market.agents.items() if agent.slots and (bid := agent.bid) and bid.open and bid.graphs
+    }
+    others = able - {market.main}
+    return able if market.main_slots > 0 or (not others and market.main_takes(now)) else others
 
 
-def _running(
-    market: Market, bidders: list[Agent], now: Instant
-) -> tuple[dict[TaskId, float], dict[float, list[float]]]:
-    """When what has been awarded should be done, and by speed a heap of when each slot is free; both from `now` on."""
-    ends: dict[TaskId, float] = {}
-    slots: dict[float, list[float]] = {}
-    for agent in bidders:
-        heap = slots.setdefault(2 ** (agent.speed_class / SPEED_CLASSES), [])
-        for slot in outlook(market, agent):
-            heapq.heappush(heap, max(0, slot.late(now).free_at - now))
-        for task, ends_at in agent.ends_at.items():
-            end = abs(ends_at - now)  # what is late is as late again, as in `Slot.late`
-            ends[task] = min(end, ends.get(task, end))
-    return ends, slots
+def _running(market: Market, agent: Agent, now: Instant) -> dict[TaskId, float]:
+    """When what runs there should be done, from `now` on. What is late is as late again, as in `Slot.late`."""
+    began = ((task, market.tasks[task].lives[agent.node].started_at) for task in agent.jobs)
+    return {
+        task: abs(at + market.forecast.average_ms(task) / agent.speed - now) for task, at in began if at is not None
+    }

@@ -52,24 +52,38 @@ def test_a_faster_agent_takes_less_time_for_it():
     assert left_ms(stall) == pytest.approx(3_000, rel=0.01)
 
 
-def test_what_runs_has_only_its_rest_left_and_what_waits_for_it_begins_then():
+@pytest.mark.parametrize(("has_run_ms", "rest_ms"), [(4_000, 1_000), (8_000, 3_000)])
+def test_what_runs_has_only_its_rest_left_or_is_as_late_again_and_what_waits_for_it_begins_then(has_run_ms, rest_ms):
     stall = Stall("a", task("b", "a"))
     stall.knows(a=5_000, b=2_000)
     stall.agent("a1", 2)
     stall.clear()
+    stall.run("a")
+    stall.wait(has_run_ms)
+    assert left_ms(stall) == rest_ms + 2_000
+
+
+def test_what_was_given_out_in_advance_begins_when_it_is_seen_to_and_not_when_it_was_given_out():
+    stall = Stall("a", "b")
+    stall.knows(a=2_000, b=2_000)
+    stall.agent("a1")
+    stall.clear()
+    stall.run("a")
+    stall.wait(1_600)
+    assert stall.clear() == [("a1", "b")]
+    stall.wait(400)
+    stall.done("a")
+    assert left_ms(stall) == 2_000
+
+
+def test_what_the_main_job_must_do_itself_and_is_at_is_not_done_once_more_by_agents():
+    stall = Stall(task("a", where="main"))
+    stall.knows(a=5_000)
+    stall.agent("a1")
+    assert stall.clear() == [("main", "a")]
     stall.run("a")
     stall.wait(4_000)
-    assert left_ms(stall) == 1_000 + 2_000
-
-
-def test_what_is_late_is_as_late_again():
-    stall = Stall("a", task("b", "a"))
-    stall.knows(a=5_000, b=2_000)
-    stall.agent("a1", 2)
-    stall.clear()
-    stall.run("a")
-    stall.wait(8_000)
-    assert left_ms(stall) == 3_000 + 2_000
+    assert left_ms(stall) == 1_000
 
 
 def test_what_is_left_takes_longer_where_everything_has_taken_longer_today():
