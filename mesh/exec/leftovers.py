@@ -119,7 +119,7 @@ class Leftovers:
         new = [entry for entry in found if entry not in self._seen]
         certain = self._certain and not beside
         if beside:
-            new = [entry for entry in new if _below(entry[0], home or "")]
+            new = [entry for entry in new if below(entry[0], home or "")]
         self._certain = not beside
         self._seen.update(new)
         untracked = [path for path, tracked in new if not tracked]
@@ -246,7 +246,7 @@ def _is_something(workspace: Path, path: str) -> bool:
     return any(files or any(map(os.path.islink, map(Path(folder).joinpath, inner))) for folder, inner, files in below)
 
 
-def _below(path: str, home: str) -> bool:
+def below(path: str, home: str) -> bool:
     return home in ("", ".") or path.startswith(f"{home}/")
 
 

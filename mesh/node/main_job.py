@@ -47,8 +47,9 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
             peer.settings.data_dir / "agents" / settings.run_id,
             lambda text: board.news(Notice(text)),
         )
-        if (leader := peer.shell.node.leader) is not None:
-            board.foresee(lambda: remaining_ms(leader.market, now_instant()))
+        leader = peer.shell.node.leader
+        assert leader is not None
+        board.foresee(lambda: remaining_ms(leader.market, now_instant()))
         peer.nursery.start_soon(board.tick)
         runs = Runs(settings.data_dir)
         pages = LoopbackCache({LOGS: peer.shelf})

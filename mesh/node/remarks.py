@@ -11,7 +11,7 @@ import trio
 from mesh.cache.port import NX, TURBO
 from mesh.errors import UsageError
 from mesh.exec.globs import Globs
-from mesh.exec.leftovers import LOOK_SHARE_MAX, Left, Leftovers, among, some
+from mesh.exec.leftovers import LOOK_SHARE_MAX, Left, Leftovers, among, below, some
 from mesh.exec.places import Places
 from mesh.graph import Task
 from mesh.protocol.news import News, TaskEnded
@@ -165,7 +165,7 @@ class Remarks:
 
 def _is_around(place: str, home: str) -> bool:
     """Whether that is the project's directory, or one around it."""
-    return place in ("", home) or home.startswith(f"{place}/")
+    return place == home or below(home, place)
 
 
 def _home(task: Task) -> str | None:

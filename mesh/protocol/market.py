@@ -44,9 +44,9 @@ MOMENTS_PER_SLOT: Final = 8
 DECIDE_MAX_MS: Final = 60_000
 """How long an agent may compare its checkout with a graph while tasks that only it might take wait for it."""
 
-
 ALL_SAY_MAX: Final = 256
 """So many agents say what they expect of every task. What comes to more is said by those who come later of a sample: a task's duration is known well enough by then."""
+
 SAMPLE_TASKS: Final = 64
 """Of each graph; three times what counts for an agent's speed, since others need not know the same tasks."""
 

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from mesh.sim import Scenario
 from mesh.types import TaskId
+from tests.benchmarks import schedulers
 
 
 def least_ms(scenario: Scenario) -> int:
@@ -15,21 +16,19 @@ def least_ms(scenario: Scenario) -> int:
     """
     fastest = max(agent.speed for agent in scenario.agents)
     capacity = sum(agent.slots * agent.speed for agent in scenario.agents)
-    takes_ms = {task.id: task.duration_ms for task in scenario.tasks}
-    behind = scenario.graph.dependents()
+    takes_ms = {task.id: task.duration_ms / fastest for task in scenario.tasks}
+    ways = schedulers.ranks(scenario, takes_ms)
+    tails = {name: ways[name] - takes_ms[name] for name in ways}
     heads: dict[TaskId, float] = {}
-    tails: dict[TaskId, float] = {}
     for name, task in scenario.graph.tasks.items():
-        heads[name] = max((heads[dep] + takes_ms[dep] / fastest for dep in task.deps), default=0.0)
-    for name in reversed(scenario.graph.tasks):
-        tails[name] = max((tails[other] + takes_ms[other] / fastest for other in behind[name]), default=0.0)
-    least = max((heads[name] + takes_ms[name] / fastest + tails[name] for name in takes_ms), default=0.0)
-    by_tail = sorted(takes_ms, key=lambda name: -tails[name])
+        heads[name] = max((heads[dep] + takes_ms[dep] for dep in task.deps), default=0.0)
+    least = max(ways.values(), default=0.0)
+    by_tail = sorted(ways, key=lambda name: -tails[name])
     for head in dict.fromkeys(heads.values()):
-        work_ms = 0
+        work_ms = 0.0
         for name in by_tail:
             if heads[name] >= head:
-                work_ms += takes_ms[name]
+                work_ms += takes_ms[name] * fastest
                 least = max(least, head + work_ms / capacity + tails[name])
     return math.ceil(least - 1e-6)
 

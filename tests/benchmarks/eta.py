@@ -10,7 +10,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import random
 import statistics
 from collections.abc import Sequence
 
@@ -45,8 +44,8 @@ def foreseen(scenario: Scenario) -> list[float | None]:
 def conditions(plan: tuple[str, str, int, int, int]) -> Foreseen:
     """All conditions of one graph and seed."""
     family, recipe, tasks, slots, seed = plan
-    graph = graphs.workflow(recipe, tasks, seed) if recipe else graphs.monorepo(random.Random(f"{seed} {tasks}"), tasks)
-    return {f"{family} {condition}": foreseen(case) for condition, case in graphs.cases(seed, graph, slots)}
+    cases = graphs.cases(seed, graphs.graph(recipe, tasks, seed), slots)
+    return {f"{family} {condition}": foreseen(case) for condition, case in cases}
 
 
 def summary(found: Sequence[Foreseen]) -> dict[str, dict[str, dict[str, float]]]:

@@ -37,6 +37,11 @@ def monorepo(dice: random.Random, tasks: int) -> tuple[SimTask, ...]:
     return tuple(made[:tasks])
 
 
+def graph(recipe: str, tasks: int, seed: int) -> tuple[SimTask, ...]:
+    """That workflow, or where `recipe` is "" a monorepo."""
+    return workflow(recipe, tasks, seed) if recipe else monorepo(random.Random(f"{seed} {tasks}"), tasks)
+
+
 def _task(dice: random.Random, task: TaskId, deps: tuple[TaskId, ...], median_ms: float) -> SimTask:
     return SimTask(task, deps, max(1, round(median_ms * dice.lognormvariate(0, 0.4))))
 

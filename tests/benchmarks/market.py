@@ -25,7 +25,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import random
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -90,10 +89,9 @@ def plans() -> Iterator[tuple[str, str, int, int]]:
 def rows(plan: tuple[str, str, int, int, int]) -> list[Row]:
     """All conditions of one graph and seed."""
     family, recipe, tasks, slots, seed = plan
-    dice = random.Random(f"{seed} {tasks}")
-    graph = graphs.workflow(recipe, tasks, seed) if recipe else graphs.monorepo(dice, tasks)
+    cases = graphs.cases(seed, graphs.graph(recipe, tasks, seed), slots)
     name = f"{recipe or tasks} on {slots}"
-    return [measured(f"{family} {condition}", name, seed, case) for condition, case in graphs.cases(seed, graph, slots)]
+    return [measured(f"{family} {condition}", name, seed, case) for condition, case in cases]
 
 
 def measured(kind: str, graph: str, seed: int, scenario: Scenario) -> Row:

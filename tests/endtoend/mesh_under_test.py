@@ -187,8 +187,10 @@ class Site:
             **more,
         }
 
-    def start(self, machine: Machine, *arguments: str, name: str = "", **more: str) -> Running:
-        """Start `dte ARGUMENTS` on `machine`; `more` is added to its environment."""
+    def start(
+        self, machine: Machine, *arguments: str, name: str = "", terminal: int | None = None, **more: str
+    ) -> Running:
+        """Start `dte ARGUMENTS` on `machine`, on a `terminal` where one is given; `more` is added to its environment."""
         name = f"{name or machine.name}-{len(self.started)}"
         out, err = self.root / f"{name}.out", self.root / f"{name}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
@@ -197,8 +199,8 @@ class Site:
                 cwd=machine.workspace,
                 env=self.environ(machine, **more),
                 stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                stdout=stdout if terminal is None else terminal,
+                stderr=stderr if terminal is None else terminal,
                 start_new_session=True,
             )
         running = Running(name, process, out, err)

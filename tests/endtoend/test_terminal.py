@@ -3,8 +3,7 @@
 import itertools
 import os
 import re
-import subprocess
-import sys
+from contextlib import suppress
 
 from tests.endtoend.mesh_under_test import Machine, MakeSite, Site
 from tests.endtoend.workspaces import toml
@@ -18,26 +17,14 @@ ALL = [f"t{number}" for number in range(4)]
 def seen(site: Site, machine: Machine, *arguments: str) -> str:
     """All that `dte run` draws on a terminal of its own, until it has ended well."""
     ours, theirs = os.openpty()
-    environ = site.environ(machine, TERM="xterm-256color", COLUMNS="120")
-    with subprocess.Popen(
-        [sys.executable, "-m", "mesh", "run", *arguments],
-        cwd=machine.workspace,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    ) as run:
-        os.close(theirs)
-        drawn = b""
-        try:
-            while piece := os.read(ours, 65_536):
-                drawn += piece
-        except OSError:  # Linux's way to say that nobody has the terminal open any more
-            pass
-        finally:
-            os.close(ours)
-        assert run.wait(30) == 0
+    run = site.start(machine, "run", *arguments, terminal=theirs, TERM="xterm-256color", COLUMNS="120")
+    os.close(theirs)
+    drawn = b""
+    with suppress(OSError):  # Linux's way to say that nobody has the terminal open any more
+        while piece := os.read(ours, 65_536):
+            drawn += piece
+    os.close(ours)
+    assert run.ended() == 0
     return drawn.decode()
 
 

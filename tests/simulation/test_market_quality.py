@@ -14,8 +14,7 @@ SIZES = ((80, 4), (80, 16), (300, 8), (300, 32))
 
 
 def market_and_others(condition, tasks, slots, seed=0):
-    graph = graphs.monorepo(random.Random(f"{seed} {tasks}"), tasks)
-    scenario = dict(graphs.cases(seed, graph, slots))[condition]
+    scenario = dict(graphs.cases(seed, graphs.graph("", tasks, seed), slots))[condition]
     return scenario, simulate(scenario)
 
 
@@ -83,7 +82,6 @@ def test_a_straggler_counts_twice_where_it_is_begun_anew_when_it_should_have_bee
 def test_where_durations_are_known_the_end_is_foreseen_within_fifteen_per_cent_from_the_tenth_part_on(
     condition, tasks, slots
 ):
-    graph = graphs.monorepo(random.Random(f"0 {tasks}"), tasks)
     foreseen: dict[int, int | None] = {}
 
     def look(now, market):
@@ -91,6 +89,6 @@ def test_where_durations_are_known_the_end_is_foreseen_within_fifteen_per_cent_f
         if market.tasks and tenth and tenth not in foreseen:
             foreseen[tenth] = now + remaining_ms(market, now)
 
-    schedule = simulate(dict(graphs.cases(0, graph, slots))[condition], look=look)
+    schedule = simulate(dict(graphs.cases(0, graphs.graph("", tasks, 0), slots))[condition], look=look)
     assert set(foreseen) == set(range(1, 11))
     assert list(foreseen.values()) == pytest.approx([schedule.makespan_ms] * 10, rel=0.15)
