@@ -247,6 +247,7 @@ def _is_something(workspace: Path, path: str) -> bool:
 
 
 def below(path: str, home: str) -> bool:
+    """Whether it lies in that directory; "" and "." are the workspace."""
     return home in ("", ".") or path.startswith(f"{home}/")
 
 

@@ -26,7 +26,7 @@ def remaining_ms(market: Market, now: Instant) -> int | None:
             ends[task] = min(end, ends.get(task, end))
         if agent.node in bidders:
             busy = [end for task, end in running.items() for _ in range(needs_of(market, market.tasks[task], agent))]
-            free = [0.0] * (agent.slots - len(busy))
+            free: list[float] = [0] * (agent.slots - len(busy))
             slots.setdefault(2 ** (agent.speed_class / SPEED_CLASSES), []).extend(busy + free)
     for heap in slots.values():
         heapq.heapify(heap)
@@ -41,13 +41,12 @@ def remaining_ms(market: Market, now: Instant) -> int | None:
     return round(max(ends.values(), default=0))
 
 
-def _bidders(market: Market, now: Instant) -> set[NodeId]:
+def _bidders(market: Market, now: Instant) -> dict[NodeId, None]:
     """Who does what is left: the main job only where it takes more than it must."""
-    able = {
-        node for node, agent in market.agents.items() if agent.slots and (bid := agent.bid) and bid.open and bid.graphs
-    }
-    others = able - {market.main}
-    return able if market.main_slots > 0 or (not others and market.main_takes(now)) else others
+    able = [agent for agent in market.agents.values() if agent.slots and (bid := agent.bid) and bid.open and bid.graphs]
+    others = [agent for agent in able if agent.node != market.main]
+    chosen = able if market.main_slots > 0 or (not others and market.main_takes(now)) else others
+    return {agent.node: None for agent in chosen}
 
 
 def _running(market: Market, agent: Agent, now: Instant) -> dict[TaskId, float]:
