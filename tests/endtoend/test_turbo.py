@@ -116,31 +116,23 @@ def test_a_link_in_node_modules_travels_where_it_is_declared_and_is_gone_back_fo
 ):
     tasks = {"link": {"outputs": ["node_modules/p0"] if declared else []}, "linked": {"dependsOn": ["p0#link"]}}
     scripts = {"p0": ("link",), "p1": ("linked",), "p2": ("linked",)}
-    main = None
-    # On a very busy machine the link is copied to the other agent, as what hangs back is: then it is there as well, and that run shows nothing.
-    for number in range(3):
-        root = tmp_path / f"site-{number}"
-        site = TurboSite(root, make_workspace(root / "ws", 3, only=scripts, tasks=tasks))
-        try:
-            expected = site.clone("alone").turbo("run", "linked")
-            agents = [site.agent(name) for name in ("a1", "a2")]
-            main = site.turbo("run", "linked")
-            assert main.ended(LIMIT_S) == expected.returncode == 0
-            assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
-        finally:
-            site.close()
-        if main.tasks["p0#link"]["attempts"] == 1:
-            break
-    assert main is not None
-    assert main.tasks["p0#link"]["attempts"] == 1
-    place = main.tasks["p0#link"]["where"]
-    left = f"p0#link on {place}: it left packages/p0/node_modules/p0, which no task declares as outputs"
+    site = TurboSite(tmp_path / "site", make_workspace(tmp_path / "site/ws", 3, only=scripts, tasks=tasks))
+    try:
+        expected = site.clone("alone").turbo("run", "linked")
+        # The other agent may not take the link, or a copy of it would be there as well on a busy machine.
+        agents = [site.agent("a1"), site.agent("a2", "--targets", "linked")]
+        main = site.turbo("run", "linked")
+        assert main.ended(LIMIT_S) == expected.returncode == 0
+        assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
+    finally:
+        site.close()
+    left = "p0#link on a1: it left packages/p0/node_modules/p0, which no task declares as outputs"
     assert any(left in notice for notice in main.json["notices"]) is not declared
     attempts = [main.tasks[f"{name}#linked"]["attempts"] for name in ("p1", "p2")]
     if declared:
         assert attempts == [1, 1]
     else:
-        assert {main.tasks[f"{name}#linked"]["where"] for name in ("p1", "p2")} == {place}
+        assert {main.tasks[f"{name}#linked"]["where"] for name in ("p1", "p2")} == {"a1"}
         assert sorted(attempts) == [1, 2]
         assert any("lacks what p0#link left and does not declare" in notice for notice in main.json["notices"])
 
@@ -150,31 +142,23 @@ def test_a_file_among_the_outputs_of_another_task_is_here_where_it_is_declared_a
     tmp_path: Path, declared: bool, outputs: str
 ):
     tasks = {"build": {"outputs": [outputs]}, "scatter": {"outputs": ["dist/scattered.js"] if declared else []}}
-    main, place = None, None
-    # Where one agent comes too late to take one of two tasks, the other one does both: that run shows nothing.
-    for number in range(3):
-        root = tmp_path / f"site-{number}"
-        site = TurboSite(root, make_workspace(root / "ws", 1, only={"p0": ("build", "scatter")}, tasks=tasks))
-        try:
-            alone = site.clone("alone")
-            assert alone.turbo("run", "build", "scatter").returncode == 0
-            assert (alone.path / "packages/p0/dist/scattered.js").exists()
-            agents = [site.agent(name, "--slots", "1") for name in ("a1", "a2")]
-            main = site.turbo("run", "build", "scatter")
-            assert main.ended(LIMIT_S) == 0
-            assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
-            place = site.clone("main").path
-        finally:
-            site.close()
-        if main.tasks["p0#build"]["where"] != main.tasks["p0#scatter"]["where"]:
-            break
-    assert main is not None
-    assert place is not None
-    where = main.tasks["p0#scatter"]["where"]
-    assert main.tasks["p0#build"]["where"] != where
+    site = TurboSite(
+        tmp_path / "site", make_workspace(tmp_path / "site/ws", 1, only={"p0": ("build", "scatter")}, tasks=tasks)
+    )
+    try:
+        alone = site.clone("alone")
+        assert alone.turbo("run", "build", "scatter").returncode == 0
+        assert (alone.path / "packages/p0/dist/scattered.js").exists()
+        agents = [site.agent("a1", "--targets", "build"), site.agent("a2", "--targets", "scatter")]
+        main = site.turbo("run", "build", "scatter")
+        assert main.ended(LIMIT_S) == 0
+        assert [agent.ended(LIMIT_S) for agent in agents] == [0, 0]
+        place = site.clone("main").path
+    finally:
+        site.close()
     assert (place / "packages/p0/dist/index.js").exists()
     assert (place / "packages/p0/dist/scattered.js").exists() is declared
-    told = f"p0#scatter on {where}: it left packages/p0/dist/scattered.js, which only other tasks declare as outputs"
+    told = "p0#scatter on a2: it left packages/p0/dist/scattered.js, which only other tasks declare as outputs"
     assert any(told in notice for notice in main.json["notices"]) is not declared
 
 
