@@ -33,7 +33,7 @@ async def dial(address: str, tls: Tls, alpn: str = ALPN_LINK, timeout_ms: int = 
             address,
             f"did not answer in {timeout_ms / 1000:g} s: check the address, and that no firewall or container network is in between",
         ) from None
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise UnreachableError(address, _problem(error)) from None
     left_ms = round(1000 * (deadline - trio.current_time()))
     return await connect(stream.socket, tls, alpn, address, max(left_ms, 1))
@@ -47,7 +47,7 @@ async def resolve(address: str) -> list[str]:
             found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except trio.TooSlowError:
         raise UnreachableError(address, f"was not resolved in {DIAL_MS / 1000:g} s: check the DNS server") from None
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise UnreachableError(address, _problem(error)) from None
     return list(dict.fromkeys(join_address(str(place[0]), port) for *_, place in found))
 
@@ -60,7 +60,9 @@ def _split(address: str) -> tuple[str, int]:
         raise UnreachableError(address[:100], f"cannot be dialled: {error}") from None
 
 
-def _problem(error: OSError) -> str:
+def _problem(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return "is no host name"
     causes = list(_leaves(error))
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return "cannot be resolved to an address: check the name, and the DNS server of this machine"

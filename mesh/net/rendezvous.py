@@ -21,10 +21,10 @@ from mesh.identity import node_id as node_id_from
 from mesh.types import NodeId
 from mesh.wire import canonical
 from mesh.wire.canonical import Reader
+from mesh.wire.messages import ADDRESSES_MAX
 
 ADVERT_BYTES_MAX: Final = 16 * 1024
 ADVERTS_MAX: Final = 4_096
-ADDRESSES_MAX: Final = 64
 OVER_MAX_MS: Final = 10 * 60 * 1_000
 """For so long it can be seen that a run is over. A later run of the same name must not be taken for the one before."""
 _SUFFIX: Final = ".json"

@@ -172,6 +172,8 @@ def test_a_refused_connection_is_told_with_what_to_check(agent):
     [
         ("no-such-host.invalid:1", "cannot be resolved to an address: check the name"),
         ("nonsense from a peer", "cannot be dialled"),
+        ("a..b:1", "cannot be dialled"),
+        ("\u2603\u200d.example:1", "is no host name"),
     ],
 )
 def test_a_name_that_leads_nowhere_is_told(agent, call, address, problem):

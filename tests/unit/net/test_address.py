@@ -23,7 +23,21 @@ def test_an_address_is_host_and_port(address, parts):
 
 
 @pytest.mark.parametrize(
-    "address", ["", "host", "host:", "host:65536", "host:-1", "::1:80", "[::1]", "http://host:1", "a b:1", "host:1x"]
+    "address",
+    [
+        "",
+        "host",
+        "host:",
+        "host:65536",
+        "host:-1",
+        "::1:80",
+        "[::1]",
+        "http://host:1",
+        "a b:1",
+        "host:1x",
+        "a..b:1",
+        f"{64 * 'a'}:1",
+    ],
 )
 def test_what_is_no_address_is_refused_with_an_example(address):
     with pytest.raises(UsageError, match="HOST:PORT is expected, such as"):
