@@ -4,7 +4,7 @@ Pure: randomness comes in as bytes, files and sockets are other rooms' business.
 """
 
 from mesh.identity.authority import Authority, check_run_id, is_run_id
-from mesh.identity.certificate import HOST_NAME, Credentials, Member, host_name_of, node_id_of, verify_chain
+from mesh.identity.certificate import HOST_NAME, Credentials, Member, host_name_of, name_of, node_id_of, verify_chain
 from mesh.identity.envelope import ENVELOPE_BYTES_MAX, Opened, open_envelope, seal
 from mesh.identity.keys import NodeKey, node_id, verify
 
@@ -19,6 +19,7 @@ __all__ = [
     "check_run_id",
     "host_name_of",
     "is_run_id",
+    "name_of",
     "node_id",
     "node_id_of",
     "open_envelope",

@@ -71,6 +71,11 @@ def node_id_of(der: bytes) -> NodeId:
     return NodeId(_public_key(_load(der)).public_bytes_raw().hex())
 
 
+def name_of(der: bytes) -> str:
+    """What the certificate `der` calls its node. Raises `RemoteError("bad-certificate")`."""
+    return _common_name(_load(der))
+
+
 def verify_chain(chain_der: Sequence[bytes], root_public: str | None) -> Member:
     """Check [node, run authority] against the root's public key (64 hex digits). Raises `RemoteError("bad-certificate")`.
 

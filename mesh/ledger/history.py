@@ -126,7 +126,7 @@ class History(Struct):
 
     def _completion(self, index: int, leaf: Completion, signer: NodeId) -> Iterator[str]:
         # The leader also says of tasks that it has given up that they failed: such a completion has no log.
-        ran = leaf.status == "success" or (leaf.status == "failure" and (leaf.log is not None or signer != self.leader))
+        ran = leaf.status == "success" or (leaf.status == "failure" and leaf.log is not None)
         if not ran:
             yield from self._by_leader(signer, f"task {leaf.task}, which nobody ran,")
         elif leaf.name != self.roster[signer]:
@@ -162,6 +162,8 @@ class History(Struct):
         if leaf.verdict in ("success", "failure") and len(self.ended) != self.tasks:
             yield f"the verdict is {leaf.verdict}, which needs all {self.tasks} tasks of the graphs to have ended, and {len(self.ended)} have"
         bad = [(ended.index, task) for task, ended in self.ended.items() if not ended.good]
+        if leaf.verdict == "success" and leaf.exit_code != 0:
+            yield f"the verdict is success, and the command has ended with exit code {leaf.exit_code}"
         if leaf.verdict == "success" and bad:
             at, task = min(bad)
             yield f"the verdict is success, and task {task} has ended badly in entry {at}"

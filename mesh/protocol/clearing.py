@@ -18,7 +18,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from mesh.protocol.market import AWARDS_PER_SLOT, SPEED_CLASSES, Agent, Market
+from mesh.protocol.bidder import SPEED_CLASSES, Agent
+from mesh.protocol.market import AWARDS_PER_SLOT, Market
 from mesh.protocol.slots import IDLE, NEVER, Entry, Slot
 from mesh.protocol.standing import Live, Phase, TaskState
 from mesh.types import Instant, NodeId, TaskId, after

@@ -7,8 +7,9 @@ takes where a graph is narrow in parts.
 
 import heapq
 
+from mesh.protocol.bidder import SPEED_CLASSES, Agent
 from mesh.protocol.clearing import needs_of
-from mesh.protocol.market import SPEED_CLASSES, Agent, Market
+from mesh.protocol.market import Market
 from mesh.protocol.standing import Phase
 from mesh.types import Instant, NodeId, TaskId
 

@@ -16,13 +16,15 @@ from mesh.graph import Graph
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
 from mesh.protocol import clearing, news
+from mesh.protocol.bidder import Agent
 from mesh.protocol.brake import Brake, Brakes
 from mesh.protocol.bulletin import Bulletin
+from mesh.protocol.deliveries import Deliveries
 from mesh.protocol.doubts import Doubt, Doubts
 from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
 from mesh.protocol.events import Delivered, Heard, Stop, Undelivered
 from mesh.protocol.facts import difference
-from mesh.protocol.market import Agent, Market
+from mesh.protocol.market import Market
 from mesh.protocol.membership import Peer
 from mesh.protocol.recorder import Recorder
 from mesh.protocol.stalls import Stalls
@@ -69,9 +71,7 @@ class Leader(Struct):
     seq: Seq = Seq(0)
     bulletin: Bulletin = field(default_factory=Bulletin)
     refused: dict[NodeId, str] = field(default_factory=dict)
-    undelivered: dict[TaskId, int] = field(default_factory=dict)
-    """What is on its way to the main job, and of which attempt it is."""
-    delivered: dict[TaskId, None] = field(default_factory=dict)
+    deliveries: Deliveries = field(default_factory=Deliveries)
     main_worked: bool = False
     told_alone: bool = False
     closed: bool = False
@@ -145,6 +145,7 @@ class Leader(Struct):
         effects.append(Send(node, self.announce(self.market.agents[node])))
         for task in self.market.agents[node].jobs:
             state = self.market.tasks[task]
+            state.lives[node].withdrawing = False
             again = Send(node, Award(self.epoch, self._next_seq(), task, state.lives[node].attempt))
             effects += [*self._tell_needed(node, state), again]
         return [*effects, *self.clear(now)]
@@ -162,6 +163,7 @@ class Leader(Struct):
             if state.phase is not Phase.DONE and not state.lives:
                 effects += self._again(state, state.attempt, agent.name, f"agent {agent.name} is gone: {reason}", now)
         self._mind_doubts()
+        self.market.last_leave = now
         if self.market.alone and self.market.left:
             effects.append(Tell(news.Notice("no agent is left: the main job goes on alone")))
         return [*effects, *self.clear(now)]
@@ -209,7 +211,7 @@ class Leader(Struct):
                 continue
             needs = ", ".join(state.task.runs_on) or f"where = {state.task.where}"
             effects += self._decide(state, "failure", f"no agent that can run it has come ({needs})", now)
-        gone = self.surplus.release(self.market, self.bulletin, self.undelivered, len(self.graphs), now)
+        gone = self.surplus.release(self.market, self.bulletin, self.deliveries.due, len(self.graphs), now)
         # What waited for one of them may now be the main job's.
         return [*effects, *gone, *(self.clear(now) if gone else self._end_if_done(now))]
 
@@ -217,6 +219,7 @@ class Leader(Struct):
         """Enough has failed: what has not started is not started any more, and what runs is ended where that is wanted."""
         effects: list[Effect] = [Tell(news.Notice(text)) for text in brake.begin(self.market.tasks)]
         effects += [effect for doubt in self.doubts.settle_all() for effect in self._count(doubt, now)]
+        stopped: list[TaskId] = []
         for state in [self.market.tasks[task] for task in brake.left]:
             if state.phase is not Phase.RUNNING:
                 effects += self._decide(state, "skipped", f"not started: {brake.reason}", now)
@@ -224,6 +227,10 @@ class Leader(Struct):
                 effects += self._decide(state, "cancelled", f"ended while it ran: {brake.reason}", now)
             if state.phase is Phase.DONE:
                 del brake.left[state.task.id]
+                stopped.append(state.task.id)
+        for task in stopped:  # what stands behind it in later graphs
+            for other in self.market.downstream(task):
+                effects += self._decide(self.market.tasks[other], "skipped", f"{task} did not succeed", now)
         return effects
 
     def _award(self, state: TaskState, live: Live) -> list[Effect]:
@@ -256,10 +263,15 @@ class Leader(Struct):
     def started(self, node: NodeId, message: Started, now: Instant) -> list[Effect]:
         """A task's process runs."""
         state = self.market.tasks.get(message.task)
-        live = state.live(node, message.attempt) if state is not None else None
-        if state is None or live is None or live.started_at is not None:
+        if state is None:
             return []
-        self.market.begins(state, live, Instant(max(live.awarded_at, now - message.ran_ms)))
+        since = Instant(now - message.ran_ms)
+        if node not in state.lives and self.market.take_up(state, node, message.attempt, since) is None:
+            return [Send(node, Withdraw(self.epoch, message.task, message.attempt, kill=True))]
+        live = state.live(node, message.attempt)
+        if live is None or live.started_at is not None:
+            return []
+        self.market.begins(state, live, Instant(max(live.awarded_at, since)))
         # turbo has the terminal of the main job: nobody else hears what it says.
         if len(state.lives) == 1 and (node != self.me or state.task.tool != "turbo"):
             self.stalls.begin(message.task, message.attempt, self.market.forecast.duration_ms(message.task), now)
@@ -333,7 +345,7 @@ class Leader(Struct):
             return []
         if state.stops or state.worn_out:
             return []
-        self.undelivered.pop(task, None)
+        self.deliveries.give_up(task)
         return self._again(state, state.attempt, "", f"its outputs are lost: {reason}", now)
 
     def _name(self, node: NodeId) -> str:
@@ -363,7 +375,8 @@ class Leader(Struct):
             return [*self._failed_once(state, completion, node, now), *self.clear(now)]
         # Of what took a moment nobody has told that it started.
         began = Started(completion.task, completion.attempt)
-        effects = self.started(node, began, now) if completion.cache == "none" else []
+        expected = completion.cache == "none" and state.live(node, completion.attempt) is not None
+        effects = self.started(node, began, now) if expected else []
         if completion.status == "failure":
             held = self.brakes.hold(state.task.id)
             if not held and (self.strays.claim(state, node, self.market, now) or state.may_fail_again):
@@ -438,8 +451,7 @@ class Leader(Struct):
         downstream = self.market.downstream(task) if state.stops and done.status == "failure" else []
         if done.status == "failure" and state.stops:
             self.brakes.failed(task)
-        self.undelivered[task] = done.attempt
-        self.delivered.pop(task, None)
+        self.deliveries.begin(task, done.attempt)
         effects: list[Effect] = [
             Tell(
                 news.TaskEnded.of(
@@ -520,10 +532,8 @@ class Leader(Struct):
     def brought(self, event: Delivered, now: Instant) -> list[Effect]:
         """A task's log and outputs are on the main job, which holds them from now on."""
         state = self.market.tasks[event.task]
-        if state.phase is not Phase.DONE or self.undelivered.get(event.task) != event.attempt:
+        if state.phase is not Phase.DONE or not self.deliveries.awaits(event.task, event.attempt):
             return []
-        del self.undelivered[event.task]
-        self.delivered[event.task] = None
         effects: list[Effect] = []
         record = state.record
         if event.made_here:
@@ -532,43 +542,31 @@ class Leader(Struct):
             state.record = Record(record.task, record.status, record.key, record.outputs, (*record.holders, self.me))
             self.bulletin.record(state.record)
         effects.append(Tell(news.TaskDelivered(event.task)))
-        self._settle(state)
+        self.deliveries.end(state, self.market)
         # It lets nobody begin but those who wait for it in the main job's workspace, and the run end.
         return [*effects, *self.clear(now)] if self.market.changed or not self.market.left else effects
 
-    def _settle(self, state: TaskState) -> None:
-        """Its outputs are in the main job's workspace, and so are those of all before it."""
-        stack = [state]
-        while stack:
-            one = stack.pop()
-            if one.task.id in self.delivered and all(self.market.tasks[dep].settled for dep in one.task.deps):
-                self.market.settle(one)
-                waiting = (self.market.tasks[other] for other in self.market.dependents[one.task.id])
-                stack += [other for other in waiting if other.task.id in self.delivered and not other.settled]
-
     def not_brought(self, event: Undelivered, now: Instant) -> list[Effect]:
         """They could not be brought."""
-        if self.undelivered.get(event.task) != event.attempt:
+        if not self.deliveries.awaits(event.task, event.attempt):
             return []
         state = self.market.tasks[event.task]
         if event.local or state.stops or state.worn_out:
             # Running it again would fail in the same place, or change what is decided: the run goes on, but it cannot be green.
             if not state.stops:
                 self.broken = self.broken or f"{event.task} is not on the main job: {event.reason}"
-            del self.undelivered[event.task]
-            self.delivered[event.task] = None
-            self._settle(state)
+            self.deliveries.end(state, self.market)
             return [
                 Tell(news.Notice(f"the outputs of {event.task} are not on the main job: {event.reason}")),
                 *self.clear(now),
             ]
-        del self.undelivered[event.task]
+        self.deliveries.give_up(event.task)
         return [*self._again(state, state.attempt, "", f"its outputs are lost: {event.reason}", now), *self.clear(now)]
 
     # --- the end -------------------------------------------------------------------------------------
 
     def _end_if_done(self, now: Instant) -> list[Effect]:
-        if not self.closed or self.market.left or self.undelivered or self.verdict is not None:
+        if not self.closed or self.market.left or self.deliveries.due or self.verdict is not None:
             return []
         return self._end("error" if self.broken else self._verdict("success"), self.broken, now)
 
@@ -580,7 +578,8 @@ class Leader(Struct):
         doubts = self.doubts.settle_all() if event.unwanted else ()
         effects = [each for doubt in doubts for each in self._count(doubt, now)]
         for task in event.failed:
-            effects += self._decide(self.market.tasks[task], "failure", "it failed on the main job", now)
+            if task in self.market.tasks:  # its graph may not have been compared by now
+                effects += self._decide(self.market.tasks[task], "failure", "it failed on the main job", now)
         verdict = "error" if event.broken else self._verdict("cancelled") if event.unwanted else "cancelled"
         for state in [*self.market.tasks.values()]:
             effects += self._decide(state, "cancelled", f"the run was {why}", now)

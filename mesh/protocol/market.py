@@ -12,7 +12,6 @@ do, and everything while there are no agents.
 """
 
 import heapq
-import math
 from bisect import insort
 from typing import Final
 
@@ -20,20 +19,17 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from mesh.graph import Graph, Task
+from mesh.protocol.bidder import Agent
 from mesh.protocol.estimate import Forecast
-from mesh.protocol.facts import whole
 from mesh.protocol.locality import Locality
-from mesh.protocol.slots import Slot, Stock
+from mesh.protocol.slots import Stock
 from mesh.protocol.standing import Live, Phase, TaskState
 from mesh.protocol.width import Width
 from mesh.types import Instant, NodeId, TaskId, after
-from mesh.wire.messages import Bid, Hello, Record
+from mesh.wire.messages import Bid, Record
 
 GIVE_UP_MS: Final = 120_000
 """How much longer a task that even the main job cannot do is kept open for an agent that can."""
-
-SPEED_CLASSES: Final = 8
-"""Agents whose speeds differ by less than a factor of 2 ^ 1/8 are taken for equally fast."""
 
 AWARDS_PER_SLOT: Final = 2
 """What runs, and one in advance."""
@@ -49,51 +45,6 @@ ALL_SAY_MAX: Final = 256
 
 SAMPLE_TASKS: Final = 64
 """Of each graph; three times what counts for an agent's speed, since others need not know the same tasks."""
-
-
-class Agent(Struct):
-    """One bidder."""
-
-    node: NodeId
-    name: str
-    slots: int
-    labels: tuple[str, ...] = ()
-    memory_bytes: int = 0
-    gpu: int = 0
-    shares_main: bool = False
-    held_back: bool = False
-    """It is given nothing for now: what failed there is being tried elsewhere."""
-    joined_at: Instant = Instant(0)
-    estimates_max: int = 0
-    """Of how many tasks of each graph its estimates are enough; 0: they are wanted of all."""
-    bid: Bid | None = None
-    cannot: dict[TaskId, str] = field(default_factory=dict)
-    """What it must not be given, and why."""
-    cached: dict[TaskId, None] = field(default_factory=dict)
-    """What it has the result of."""
-    speed: float = 1
-    """How many times as fast as the common measure."""
-    speed_class: int = 0
-    """Agents of one class are taken for equally fast."""
-    jobs: dict[TaskId, None] = field(default_factory=dict)
-    """Awarded to it and not done, in order."""
-    load: int = 0
-    """Slots that its jobs take, those in advance included."""
-    outlook: list[Slot] | None = None
-    """When its slots will be free, as far as that was reckoned since its jobs changed last."""
-    ends_at: dict[TaskId, int] = field(default_factory=dict)
-    """When its jobs should be done, of the same reckoning."""
-
-    def runs_at(self, speed: float) -> None:
-        """It has turned out to be so fast."""
-        self.speed, self.speed_class = speed, round(math.log2(speed) * SPEED_CLASSES)
-
-    @classmethod
-    def of(cls, node: NodeId, hello: Hello, main_workspace: str) -> "Agent":
-        """Who has introduced itself so."""
-        memory_bytes, gpu = (whole(hello.facts.get(name, "")) for name in ("memory_bytes", "gpu"))
-        shares_main = hello.workspace == main_workspace != ""
-        return cls(node, hello.name, hello.slots, hello.labels, memory_bytes, gpu, shares_main)
 
 
 class Market(Struct):
@@ -144,6 +95,7 @@ class Market(Struct):
     _width: Width | None = None
     """Of what is left, once somebody has asked."""
     last_join: Instant | None = None
+    last_leave: Instant = Instant(0)
     changed: bool = True
     """Since awards were given out last something has become possible."""
     looked_at: Instant = Instant(-1)
@@ -323,8 +275,27 @@ class Market(Struct):
             state.phase = Phase.AWARDED
         at_once = agent.load + self.cpu(state.task, agent) <= agent.slots and not agent.shares_main
         lacks = self.locality.missing_bytes(state.task, agent.node) if at_once else 0
-        state.lives[agent.node] = Live(agent.node, state.attempt, now, fetch_bytes=lacks)
         agent.jobs[state.task.id] = None
+        self._occupy(state, agent, Live(agent.node, state.attempt, now, fetch_bytes=lacks))
+
+    def take_up(self, state: TaskState, node: NodeId, attempt: int, since: Instant) -> Live | None:
+        """An attempt runs there `since` then, though its award was given up, or what ended it was lost on its way. It counts again, and is ahead of any new one. None where it
+        must be ended, since it is of no more use, or is beside another one that it must not meet.
+        """
+        agent = self.agents.get(node)
+        alone = not state.lives and state.task.mutex not in self.held_mutexes
+        copy = len(state.lives) == 1 and state.may_be_copied
+        given = attempt <= state.attempt and state.numbered(attempt) is None and (node, attempt) not in state.failed
+        awaited = state.phase in (Phase.READY, Phase.AWARDED, Phase.RUNNING)
+        if agent is None or not given or not awaited or not (alone or copy):
+            return None
+        state.copies += copy
+        agent.jobs = {state.task.id: None, **agent.jobs}
+        self._occupy(state, agent, Live(node, attempt, since))
+        return state.lives[node]
+
+    def _occupy(self, state: TaskState, agent: Agent, live: Live) -> None:
+        state.lives[agent.node] = live
         agent.load += self.cpu(state.task, agent)
         self.touch(agent)
         if state.task.mutex:
@@ -344,7 +315,9 @@ class Market(Struct):
 
     def watch_out(self, state: TaskState, live: Live, takes_ms: int) -> None:
         """Look at it again when it has run for what takes so long at speed 1."""
-        heapq.heappush(self.watch, (self.runs_until(live, takes_ms), state.order, state.task.id, live.attempt))
+        # What was looked at by then is not looked at again: an entry of that time would hide those behind it.
+        due = max(self.runs_until(live, takes_ms), after(self.looked_at, 1))
+        heapq.heappush(self.watch, (due, state.order, state.task.id, live.attempt))
 
     def runs_until(self, live: Live, takes_ms: int) -> Instant:
         """When it has."""
@@ -394,9 +367,10 @@ class Market(Struct):
         if state.phase is Phase.DONE:
             self.left += 1
             self.left_ms += state.duration_ms
-            if self._width is not None:
-                self._width.again(state.task.id)
+            if self._width is not None and not self._width.again(state.task.id):
+                self._width = None
             state.record = None
+            state.remade = True
             state.settled = False
             self.locality.gone(state.task.id)
             self._block_dependents(state.task.id)
@@ -514,11 +488,15 @@ class Market(Struct):
 
     def hopeless(self, now: Instant) -> list[TaskState]:
         """Ready tasks that neither an agent nor the main job can do, after a last wait for somebody who can."""
-        if now < after(self.main_begins(), GIVE_UP_MS):
+        if now < self.gives_up():
             return []
-        main = self.agents[self.main]
-        states = [self.tasks[task] for _, _, task in self.for_main]
-        return [state for state in states if state.phase is Phase.READY and not self.able(state, main)]
+        states = (self.tasks[task] for _, _, task in self.for_main)
+        ready = [state for state in states if state.phase is Phase.READY]
+        return [state for state in ready if not any(self.suits(state, agent) for agent in self.agents.values())]
+
+    def gives_up(self) -> Instant:
+        """When that wait is over: who is gone may be replaced, as who is late may come."""
+        return after(max(self.main_begins(), self.last_leave), GIVE_UP_MS)
 
     def deadline(self) -> Instant | None:
         """When something may become possible though nothing happens: `looked_at` says what has been done about by now."""
@@ -526,8 +504,7 @@ class Market(Struct):
         if self.watch:
             times.append(self.watch[0][0])
         if self.for_main:
-            begins = self.main_begins()
-            times += [begins, after(begins, GIVE_UP_MS)]
+            times += [self.main_begins(), self.gives_up()]
         return min((time for time in times if self.looked_at < time), default=None)
 
     # --- who may -------------------------------------------------------------------------------------
@@ -560,12 +537,15 @@ class Market(Struct):
         return memory_bytes <= agent.memory_bytes and gpu <= agent.gpu
 
     def able(self, state: TaskState, agent: Agent) -> bool:
+        """Whether this agent may be given it."""
+        return not agent.held_back and self.suits(state, agent)
+
+    def suits(self, state: TaskState, agent: Agent) -> bool:
         """Whether this agent could run it at all."""
         task, bid = state.task, agent.bid
         if (
             bid is None
             or not bid.open
-            or agent.held_back
             or state.graph > bid.graphs
             or task.id in agent.cannot
             or agent.node in state.not_on
@@ -578,7 +558,11 @@ class Market(Struct):
         return not task.runs_on or all(label in agent.labels for label in task.runs_on)
 
     def in_reach(self, state: TaskState, agent: Agent) -> bool:
-        """In the main job's own workspace an agent restores nothing: the main job does, once for all who work there."""
+        """In the main job's own workspace an agent restores nothing: the main job does, once for all who work there. And what is made once more would be taken away
+        from under what reads it there.
+        """
+        if state.remade and any(state.task.id in self.upstream(self.tasks[task]) for task in agent.jobs):
+            return False
         return not agent.shares_main or all(self.tasks[dep].settled for dep in state.task.deps)
 
     def may_come_to(self, state: TaskState, agent: Agent, now: Instant) -> bool:

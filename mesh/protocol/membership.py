@@ -15,7 +15,7 @@ from msgspec import Struct, field
 
 from mesh.protocol import parts
 from mesh.types import Instant, NodeId, after
-from mesh.wire.messages import Hello, Member, Members, Standing
+from mesh.wire.messages import ADDRESSES_MAX, Hello, Member, Members, Standing
 
 BEAT_MS: Final = 500
 LINK_GRACE_MS: Final = 2_500
@@ -167,4 +167,5 @@ def _reachable(addresses: tuple[str, ...], host: str) -> tuple[str, ...]:
     """The host a peer is seen from, with its own ports, comes before what it thinks of itself: it may stand behind a translation."""
     seen = f"[{host}]" if ":" in host else host
     ports = dict.fromkeys(address.rpartition(":")[2] for address in addresses)
-    return tuple(dict.fromkeys([*(f"{seen}:{port}" for port in ports if host), *addresses]))
+    found = dict.fromkeys([*(f"{seen}:{port}" for port in ports if host), *addresses])
+    return tuple(found)[:ADDRESSES_MAX]

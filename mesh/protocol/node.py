@@ -17,16 +17,18 @@ from msgspec.structs import replace
 
 from mesh.errors import RemoteError
 from mesh.graph import Graph
+from mesh.identity import name_of
 from mesh.identity.keys import NodeKey
 from mesh.ledger.ledger import Ledger
 from mesh.ledger.statements import Genesis
 from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news, parts
+from mesh.protocol.bidder import Agent
 from mesh.protocol.brake import Brake, Brakes
 from mesh.protocol.estimate import sample
 from mesh.protocol.leader import Leader
-from mesh.protocol.market import Agent, Market
+from mesh.protocol.market import Market
 from mesh.protocol.membership import BEAT_MS, Change, Membership
 from mesh.protocol.recorder import Recorder
 from mesh.protocol.stalls import Stalls
@@ -300,7 +302,7 @@ class Node:
             case Result():
                 return [] if (leader := self._open_run()) is None else leader.result(peer, message, now)
             case Award():
-                return self._awarded(peer, message)
+                return self._awarded(peer, message, now)
             case Withdraw():
                 return self.worker.withdrawn(message, peer) if peer == self.main else []
             case Records():
@@ -323,6 +325,8 @@ class Node:
         link = self._links.get(peer)
         if link is None or hello.run_id != self.config.run_id:
             raise RemoteError("unexpected", f"a hello for run {hello.run_id!r}")
+        if hello.name != (certified := name_of(link.certificate)):
+            raise RemoteError("bad-certificate", f"its certificate names it {certified!r}, its hello {hello.name!r}")
         change = self.membership.said_hello(peer, hello, link.host, link.certificate, now)
         effects: list[fx.Effect] = [fx.Send(peer, said) for said in self.membership.known()]
         known = self.membership.peers[peer]
@@ -330,7 +334,7 @@ class Node:
         if change is not None:
             effects += [fx.Send(other, rumour) for other in self.membership.linked() if other != peer]
         if hello.role == "main":
-            effects += self._main_is_here(peer, hello)
+            effects += self._main_is_here(peer, hello, now)
         elif self.leader is not None:
             effects += self.leader.joined(known, (known.certificate, *self.config.chain[1:]), now)
         return effects
@@ -341,12 +345,12 @@ class Node:
         assert known.hello is not None, "only who has introduced itself is taken for dead"
         hello: list[fx.Effect] = [fx.Send(peer, self._introduction())]
         if known.hello.role == "main":
-            return [*hello, *self._main_is_here(peer, known.hello)]
+            return [*hello, *self._main_is_here(peer, known.hello, now)]
         if self.leader is None:
             return hello
         return [*hello, *self.leader.joined(known, (known.certificate, *self.config.chain[1:]), now)]
 
-    def _main_is_here(self, main: NodeId, hello: Hello) -> list[fx.Effect]:
+    def _main_is_here(self, main: NodeId, hello: Hello, now: Instant) -> list[fx.Effect]:
         if self.leader is not None:
             raise RemoteError("second-main", f"another main job, {hello.name}, is in this run; give each its own --env")
         fresh = self.main != main
@@ -357,7 +361,7 @@ class Node:
             self.worker.epoch = Epoch(0)
         effects: list[fx.Effect] = [
             *self._offer(replace(self._bid, estimates=dict(self._estimates))),
-            *self.worker.resend(main),
+            *self.worker.resend(main, now),
         ]
         return [fx.Tell(news.Notice(f"joined the run of {hello.name}")), *effects] if fresh else effects
 
@@ -399,6 +403,8 @@ class Node:
 
     def _planned(self, event: ev.GraphPlanned) -> list[fx.Effect]:
         blob, graph, leader = event.blob, event.graph, self.leader
+        if blob.digest in self._graphs:
+            return []
         if leader is not None:
             leader.surplus.complete = False
             if event.bail:
@@ -491,10 +497,10 @@ class Node:
 
     # --- work ----------------------------------------------------------------------------------------
 
-    def _awarded(self, peer: NodeId, award: Award) -> list[fx.Effect]:
+    def _awarded(self, peer: NodeId, award: Award, now: Instant) -> list[fx.Effect]:
         if peer != self.main or self._over is not None:
             return []
-        return self.worker.awarded(award, peer, shares_main=self.shares_main())
+        return self.worker.awarded(award, peer, now, shares_main=self.shares_main())
 
     def shares_main(self) -> bool:
         """Whether this node works in the main job's own workspace."""

@@ -8,10 +8,10 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from mesh.types import Epoch, TaskId
+from mesh.types import Epoch
 from mesh.wire import canonical
 from mesh.wire.frames import FRAME_BYTES_MAX
-from mesh.wire.messages import Bid, Member, Members, Record, Records
+from mesh.wire.messages import Bid, Declined, Member, Members, Record, Records
 
 T = TypeVar("T")
 
@@ -20,8 +20,8 @@ PART_BYTES: Final = FRAME_BYTES_MAX // 2
 REASON_CHARS_MAX: Final = 1_000
 """Of why a task cannot be run: a person reads the first one."""
 RECORDS_AT_ONCE: Final = 200
-MEMBERS_AT_ONCE: Final = 500
-"""So few always fit: even where each character of an id, a key, a name and sixty addresses is a six-byte escape."""
+MEMBERS_AT_ONCE: Final = 100
+"""So few always fit: even where each character of an id, a key, and a name is a six-byte escape, and there are as many addresses as there may be."""
 
 
 def of_bid(bid: Bid) -> list[Bid]:
@@ -41,9 +41,10 @@ def of_bid(bid: Bid) -> list[Bid]:
     return [replace(part, serial=bid.serial + number) for number, part in enumerate(parts)]
 
 
-def of_missing(tasks: Iterable[TaskId]) -> tuple[TaskId, ...]:
-    """As many of them as one message takes: once these are made again, the others can be asked for."""
-    return tuple(next(_fitting(tasks), ()))
+def of_declined(declined: Declined) -> Declined:
+    """With as many of the missing tasks as one message takes: once these are made again, the others can be asked for."""
+    missing = tuple(next(_fitting(declined.missing), ()))
+    return replace(declined, reason=declined.reason[:REASON_CHARS_MAX], missing=missing)
 
 
 def of_records(epoch: Epoch, records: Sequence[Record]) -> list[Records]:

@@ -76,6 +76,8 @@ class TaskState(Struct):
     handed: dict[NodeId, int] = field(default_factory=dict)
     """How often each agent has handed it back for some trouble of its own."""
     record: Record | None = None
+    remade: bool = False
+    """It was done, and what it made was lost."""
     settled: bool = False
     """Its outputs are in the main job's workspace (or it has none to bring)."""
 

@@ -22,10 +22,11 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
+from mesh.protocol.bidder import Agent
 from mesh.protocol.bulletin import Bulletin
 from mesh.protocol.clearing import COPIES_MAX
 from mesh.protocol.effects import Effect, Send, Tell
-from mesh.protocol.market import Agent, Market
+from mesh.protocol.market import Market
 from mesh.protocol.news import AgentLeft
 from mesh.protocol.standing import TaskState
 from mesh.types import Instant, NodeId, TaskId, after

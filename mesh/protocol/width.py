@@ -43,11 +43,14 @@ class Width(Struct):
             del self.left[task]
             self._count(task, -1)
 
-    def again(self, task: TaskId) -> None:
-        """It is, after all: its outputs are lost."""
+    def again(self, task: TaskId) -> bool:
+        """It is, after all: its outputs are lost. False where that was done before the layout was made, and has no place in it."""
+        if task not in self._chain:
+            return False
         if task not in self.left:
             self.left[task] = None
             self._count(task, 1)
+        return True
 
     def _count(self, task: TaskId, number: int) -> None:
         if task not in self._bound:

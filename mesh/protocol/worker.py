@@ -51,6 +51,8 @@ class Job(Struct):
     made_anew: int = 0
     """How often something had been made anew by then."""
     phase: Phase = Phase.PREPARING
+    since: Instant = Instant(0)
+    """When it began to run."""
     killed: bool = False
     again: Award | None = None
     """Awarded anew while its end was under way: it begins once more when that is over."""
@@ -80,7 +82,7 @@ class Worker(Struct):
     _made_anew: int = 0
     """How often that came to nothing: something that was done has been run again, and may have left something else."""
 
-    def awarded(self, award: Award, leader: NodeId, *, shares_main: bool) -> list[Effect]:
+    def awarded(self, award: Award, leader: NodeId, now: Instant, *, shares_main: bool) -> list[Effect]:
         """The leader gives this node a task. `shares_main`: this workspace is the main job's own, where outputs need no bringing."""
         if award.epoch < self.epoch:
             return []
@@ -104,7 +106,7 @@ class Worker(Struct):
             job.again, job.needs, job.upstream, job.made_anew = award, needs, upstream, self._made_anew
             return []
         job.award = award
-        return [self._tell_start(job, leader)] if job.phase is Phase.RUNNING else []
+        return [self._tell_start(job, leader, now)] if job.phase is Phase.RUNNING else []
 
     def _begin(self, job: Job) -> list[Effect]:
         self.jobs[job.task.id] = job
@@ -193,9 +195,10 @@ class Worker(Struct):
         job.phase = Phase.RUNNING
         if job.made_anew == self._made_anew:
             self._in_place |= dict.fromkeys(job.upstream)
+        job.since = now
         if leader is not None and job.needs:
             # By this the leader measures how long they took to come.
-            return [self._tell_start(job, leader)]
+            return [self._tell_start(job, leader, now)]
         self.untold[task] = now
         return []
 
@@ -204,16 +207,16 @@ class Worker(Struct):
         due = [(task, since) for task, since in self.untold.items() if now >= after(since, TELL_START_MS)]
         for task, _ in due:
             del self.untold[task]
-        return [self._tell_start(self.jobs[task], leader, now - since) for task, since in due if leader is not None]
+        return [self._tell_start(self.jobs[task], leader, now) for task, _ in due if leader is not None]
 
     def deadline(self) -> Instant | None:
         """When there is something to tell."""
         since = next(iter(self.untold.values()), None)
         return None if since is None else after(since, TELL_START_MS)
 
-    def _tell_start(self, job: Job, leader: NodeId, ran_ms: int = 0) -> Effect:
+    def _tell_start(self, job: Job, leader: NodeId, now: Instant) -> Effect:
         self.untold.pop(job.task.id, None)
-        return Send(leader, Started(job.task.id, job.award.attempt, ran_ms))
+        return Send(leader, Started(job.task.id, job.award.attempt, now - job.since))
 
     def finished(self, task: TaskId, attempt: int, run: Execution, leader: NodeId | None) -> list[Effect]:
         """It ended: sign the completion and tell the leader."""
@@ -256,7 +259,7 @@ class Worker(Struct):
         job = self._job(task, attempt)
         if job is None:
             return []
-        answer = replace(declined, attempt=job.award.attempt, missing=parts.of_missing(declined.missing))
+        answer = replace(parts.of_declined(declined), attempt=job.award.attempt)
         effects: list[Effect] = [Send(leader, answer)] if leader is not None else []
         return [*effects, *self._close(job)]
 
@@ -296,10 +299,11 @@ class Worker(Struct):
         self._in_place.clear()
         self._made_anew += 1
 
-    def resend(self, leader: NodeId) -> list[Effect]:
+    def resend(self, leader: NodeId, now: Instant) -> list[Effect]:
         """What the leader may have missed while there was no link."""
         effects: list[Effect] = [Send(leader, Result(envelope)) for envelope in self.unrecorded.values()]
-        effects += [self._tell_start(job, leader) for job in self.jobs.values() if job.phase is Phase.RUNNING]
+        running = (job for job in self.jobs.values() if job.phase is Phase.RUNNING and not job.killed)
+        effects += [self._tell_start(job, leader, now) for job in running]
         return effects
 
     def drop_waiting(self) -> None:

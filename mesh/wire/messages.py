@@ -19,6 +19,9 @@ GRAPHS_MAX: Final = 1_000
 MEMBERS_MAX: Final = 10_000
 RECORDS_MAX: Final = 10_000
 HOLDERS_MAX: Final = 64
+ADDRESSES_MAX: Final = 64
+"""Of one node; what it says beyond that is passed over, and so are those that are longer than any host name."""
+ADDRESS_CHARS_MAX: Final = 300
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 Role = Literal["main", "agent"]
@@ -72,7 +75,7 @@ class Hello(Struct, frozen=True):
             role=_role(read),
             slots=read.number("slots", high=4_096),
             incarnation=read.number("incarnation"),
-            addresses=read.texts("addresses"),
+            addresses=_addresses(read),
             labels=read.texts("labels"),
             facts=read.string_table("facts"),
             workspace=read.text("workspace"),
@@ -127,7 +130,7 @@ class Members(Struct, frozen=True):
                     _role(one),
                     one.number("incarnation"),
                     cast("Standing", standing),
-                    one.texts("addresses"),
+                    _addresses(one),
                 )
             )
         return cls(tuple(members))
@@ -447,6 +450,12 @@ def _role(read: Reader) -> Role:
     if role not in ("main", "agent"):
         raise RemoteError("malformed", f"role: {role!r}")
     return cast("Role", role)
+
+
+def _addresses(read: Reader) -> tuple[str, ...]:
+    said = read.texts("addresses")
+    fit = (one for one in said if len(one) <= ADDRESS_CHARS_MAX and one.isascii() and one.isprintable())
+    return tuple(fit)[:ADDRESSES_MAX]
 
 
 def _epoch(read: Reader) -> Epoch:

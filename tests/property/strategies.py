@@ -11,6 +11,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 TASKS = st.sampled_from(["app:build", "lib:test", ""]) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 BLOBS = st.builds(Blob, st.text("0123456789abcdef", min_size=64, max_size=64).map("sha256:".__add__), NUMBERS)
+ADDRESSES = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
 ROLES = st.sampled_from(["main", "agent"])
 
 
@@ -25,7 +26,7 @@ HELLOS = st.builds(
     role=ROLES,
     slots=st.integers(0, 4_096),
     incarnation=NUMBERS,
-    addresses=many(TEXTS),
+    addresses=many(ADDRESSES),
     labels=many(TEXTS),
     facts=st.dictionaries(st.sampled_from(["commit", "os", "arch", "memory_bytes", "gpu"]) | NAMES, TEXTS, max_size=5),
     workspace=NAMES,
@@ -34,7 +35,13 @@ MEMBERS = st.builds(
     msg.Members,
     many(
         st.builds(
-            msg.Member, NAMES, NAMES, ROLES, NUMBERS, st.sampled_from(["alive", "left", "dead"]), addresses=many(TEXTS)
+            msg.Member,
+            NAMES,
+            NAMES,
+            ROLES,
+            NUMBERS,
+            st.sampled_from(["alive", "left", "dead"]),
+            addresses=many(ADDRESSES),
         )
     ),
 )

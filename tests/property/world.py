@@ -15,6 +15,7 @@ from mesh.protocol import effects as fx
 from mesh.protocol import events as ev
 from mesh.protocol import news
 from mesh.protocol.node import Config, Node
+from mesh.protocol.worker import Phase
 from mesh.sim.checkers import Checkers
 from mesh.types import Blob, Digest, Instant, TaskId, UnixMs
 from mesh.wire import codec
@@ -309,6 +310,8 @@ class World:
             assert steps < CALM_STEPS_MAX, f"the run does not end: {self.describe()}"
             self._drain()
             self.wait(250)
+            self._drain()
+            self._nobody_is_forgotten()
         leader = self.main.node.leader
         verdict = self.main.ended.verdict if self.main.ended is not None else None
         self.checkers.at_the_end(leader, verdict, self.ledger_files, stopped=self.stopped)
@@ -336,7 +339,7 @@ class World:
         }
         market = leader.market
         queues = f"ready {market.ready} (changed {market.changed}, looked at {market.looked_at} of {self.now}, wake at {market.wake_at}), for main {market.for_main}, mutexes {market.held_mutexes}, deadline {market.deadline()}"
-        return f"{queues}, tasks {tasks}, undelivered {list(leader.undelivered)}, nodes {nodes}, work {[one.work for one in self.machines.values()]}"
+        return f"{queues}, tasks {tasks}, undelivered {list(leader.deliveries.due)}, nodes {nodes}, work {[one.work for one in self.machines.values()]}"
 
     def _drain(self):
         busy = True
@@ -346,9 +349,32 @@ class World:
                 self.deliver(to, sender)
                 busy = True
             for machine in self.machines.values():
-                if machine.up and machine.work:
-                    self.serve(machine, 0)
+                index = next(
+                    (at for at, effect in enumerate(machine.work) if not self._forgotten(machine, effect)), None
+                )
+                if machine.up and index is not None:
+                    self.serve(machine, index)
                     busy = True
+
+    def _nobody_is_forgotten(self):
+        """Where everything has arrived, and time has gone by, whatever runs is either counted on or told to end."""
+        for name, machine in self.machines.items():
+            for effect in machine.work if machine.up and self.main.up else ():
+                assert not self._forgotten(machine, effect), (
+                    f"{effect.task} runs on {name} for nobody: {self.describe()}"
+                )
+
+    def _forgotten(self, machine, effect):
+        """What runs though the leader does not count on it: such a process never ends by itself, and shows that it runs."""
+        if not isinstance(effect, fx.Execute) or machine.running.get(effect.task) != effect.attempt:
+            return False
+        job = machine.node.worker.jobs[effect.task]
+        state = self.main.node.leader.market.tasks[effect.task]
+        if state.live(machine.node.config.key.node_id, job.award.attempt) is not None:
+            return False
+        if job.phase is Phase.STARTING:
+            self.start(machine, effect.task)
+        return True
 
     def lie_about(self, task, status, attempt, deps=None, **fields):
         """A completion under the liar's own signature."""

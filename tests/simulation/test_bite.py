@@ -51,11 +51,11 @@ def test_a_verdict_while_deliveries_are_open_is_noticed(monkeypatch):
     end_if_done = Leader._end_if_done
 
     def hasty(leader, now):
-        open_ones, leader.undelivered = leader.undelivered, {}
+        open_ones, leader.deliveries.due = leader.deliveries.due, {}
         try:
             return end_if_done(leader, now)
         finally:
-            leader.undelivered = open_ones
+            leader.deliveries.due = open_ones
 
     monkeypatch.setattr(Leader, "_end_if_done", hasty)
     assert "the verdict came before these were on the main job" in found(range(10))
@@ -63,7 +63,8 @@ def test_a_verdict_while_deliveries_are_open_is_noticed(monkeypatch):
 
 def test_a_failure_that_is_taken_for_an_allowed_one_is_noticed(monkeypatch):
     monkeypatch.setattr(TaskState, "stops", property(lambda _: False))
-    assert "is failure" in found(range(20))
+    said = found(range(20))
+    assert "is failure" in said or "which must have ended well" in said
 
 
 def test_a_false_green_is_noticed(monkeypatch):

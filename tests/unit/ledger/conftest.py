@@ -81,8 +81,8 @@ class Story:
             successor.append(self.ledger.entry(index))
         self.ledger, self.leader = successor, leader
 
-    def verdict(self, verdict="success", **changes):
-        leaf = VerdictLeaf(self.run_id, verdict, 0, self.ledger.size, self.ledger.root)
+    def verdict(self, verdict="success", *, exit_code=0, **changes):
+        leaf = VerdictLeaf(self.run_id, verdict, exit_code, self.ledger.size, self.ledger.root)
         return self.tell(leaf, **changes)
 
     def cosign(self, name, time_s=1_700_000_000):

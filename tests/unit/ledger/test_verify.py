@@ -459,6 +459,18 @@ def test_a_verdict_over_tasks_that_have_not_ended_is_refused(story, verdict):
     refused(story.files(), f"the verdict is {verdict}, which needs all 2 tasks of the graphs to have ended, and 1 have")
 
 
+def test_a_command_that_has_failed_is_no_success(story):
+    story.verdict("success", exit_code=9)
+    refused(story.files(), "the verdict is success, and the command has ended with exit code 9")
+
+
+def test_that_a_task_has_failed_without_a_log_only_the_leader_says(story):
+    story.graph(1)
+    story.done("p1:build", status="failure", exit_code=1, outputs=None, log=None)
+    story.verdict("failure", exit_code=1)
+    refused(story.files(), "task p1:build, which nobody ran, must be signed by")
+
+
 @pytest.mark.parametrize("verdict", ["error", "cancelled"])
 def test_a_run_that_broke_off_may_leave_tasks_undone(story, verdict):
     story.graph(2)

@@ -150,3 +150,15 @@ def test_a_graph_that_comes_later_is_not_begun():
     run = pulled(close=False)
     run.plan("new")
     assert run.ended["new"] == "skipped"
+
+
+def test_what_stands_in_a_later_graph_behind_what_is_not_started_is_not_started_either():
+    run = Main(close=False)
+    run.plan("bad", "late", bail="nx was told to stop then (--nxBail)")
+    run.plan("late", task("behind", "late"), "other")
+    run.step(ev.GraphsClosed())
+    run.agent("a1", graphs=2, cannot={TaskId("late"): "other files"})
+    run.finish("a1", "bad", "failure")
+    run.finish("a1", "other")
+    assert run.ended == {"bad": "failure", "late": "skipped", "behind": "skipped", "other": "success"}
+    assert run.end.verdict == "failure"

@@ -1,6 +1,7 @@
 """Two live attempts of one task, as the leader deals with them: the first result counts, and nothing is recorded twice."""
 
 from mesh.protocol import news
+from mesh.types import TaskId
 from mesh.wire import messages as msg
 from tests.unit.protocol.scripted import Main, task
 
@@ -83,3 +84,16 @@ def test_an_agent_whose_connection_is_gone_when_the_run_ends_is_told_as_lost():
         assert [(one.name, one.lost) for one in run.told(news.AgentLeft)] == told
         order = [type(one) for one in run.told((news.AgentLeft, news.RunEnded))]
         assert order == [*[news.AgentLeft] * len(told), news.RunEnded]
+
+
+def test_a_start_that_is_told_late_hides_no_straggler():
+    run = Main("long", "quick", keep_agents=True)
+    run.agent("a1", slots=2, estimates={"long": 1_000, "quick": 10})
+    run.wait(200)
+    run.started("a1", "long")
+    run.wait(200)
+    run.say("a1", msg.Started(TaskId("quick"), 1, 200))
+    run.agent("a2", slots=2)
+    run.wait(20_000)
+    copied = [one.task for one in run.told(news.TaskAwarded) if one.attempt == 2]
+    assert sorted(copied) == ["long", "quick"]

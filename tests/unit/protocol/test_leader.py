@@ -379,3 +379,20 @@ def test_started_from_somebody_else_or_of_an_older_attempt_is_ignored():
     run.started("a1", "build")
     run.started("a1", "build")
     assert [(one.task, one.agent) for one in run.told(news.TaskStarted)] == [("build", "a1")]
+
+
+def test_a_graph_that_is_planned_twice_counts_once():
+    run = Main("a", close=False)
+    run.plan("a")
+    run.plan("b")
+    run.step(ev.GraphsClosed())
+    run.agent("a1", graphs=2)
+    run.finish("a1", "a")
+    run.finish("a1", "b")
+    assert run.end.verdict == "success"
+
+
+def test_a_command_that_ends_before_its_graph_has_been_compared_ends_the_run():
+    run = Main(close=False)
+    run.step(ev.Stop("the end of the command", broken=True, failed=(TaskId("a"),)))
+    assert run.end.verdict == "error"

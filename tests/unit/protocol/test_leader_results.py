@@ -437,3 +437,15 @@ def test_agents_hear_of_each_new_graph_and_that_there_will_be_no_more():
     run.step(ev.GraphsClosed())
     run.link("a2")
     assert run.sent("a2", msg.Announce)[0].closed
+
+
+def test_outputs_of_what_was_done_before_the_last_graph_came_can_be_lost_as_well():
+    run = Main("a", close=False, deliver=False)
+    run.agent("a1", 2, graphs=2)
+    run.finish("a1", "a")
+    run.plan("b", last=True)
+    run.step(ev.GraphsClosed())
+    assert run.node.leader.market.width.chains == 1
+    run.step(ev.Undelivered(TaskId("a"), 1, "its holder is gone", local=False))
+    assert run.awards[-1] == ("a1", "a", 2)
+    assert run.node.leader.market.width.chains == 2

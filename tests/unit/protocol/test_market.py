@@ -4,6 +4,7 @@ import pytest
 
 from mesh.graph.task import Resources
 from mesh.protocol import clearing
+from mesh.protocol.bidder import Agent
 from mesh.protocol.clearing import (
     COPIES_MAX,
     HELD_MAX,
@@ -14,7 +15,7 @@ from mesh.protocol.clearing import (
     TAKE_BACKS_MAX,
 )
 from mesh.protocol.estimate import GUESS_MS, MOMENT_MS
-from mesh.protocol.market import AWARDS_PER_SLOT, DECIDE_MAX_MS, GIVE_UP_MS, MOMENTS_PER_SLOT, Agent, Market
+from mesh.protocol.market import AWARDS_PER_SLOT, DECIDE_MAX_MS, GIVE_UP_MS, MOMENTS_PER_SLOT, Market
 from mesh.protocol.standing import Phase
 from mesh.types import Instant, NodeId, Quantiles, TaskId
 from mesh.wire.messages import Bid, Record
@@ -595,6 +596,48 @@ def test_what_nobody_can_do_is_given_up_after_a_last_wait_and_the_deadline_says_
     stall.clear()
     assert stall.market.deadline() is None
     assert [state.task.id for state in stall.market.hopeless(stall.now)] == ["t"]
+
+
+def test_who_is_gone_may_be_replaced_as_long_as_who_is_late_may_come():
+    stall = Stall(task("t", runs_on=("gpu",)))
+    stall.agent("a1", labels=("gpu",))
+    stall.clear()
+    stall.wait(WAIT_MS + GIVE_UP_MS)
+    for state in stall.market.leave(NodeId("a1")):
+        stall.market.requeue(state, stall.now)
+    stall.market.last_leave = stall.now
+    stall.clear()
+    assert stall.market.deadline() == stall.now + GIVE_UP_MS
+    stall.wait(GIVE_UP_MS - 1)
+    stall.clear()
+    assert stall.market.hopeless(stall.now) == []
+    stall.wait(1)
+    assert [state.task.id for state in stall.market.hopeless(stall.now)] == ["t"]
+
+
+def test_an_agent_that_is_given_nothing_for_now_is_no_reason_to_give_up_what_only_it_can_do():
+    stall = Stall(task("t", runs_on=("gpu",)))
+    stall.agent("a1", labels=("gpu",))
+    stall.market.agents[NodeId("a1")].held_back = True
+    stall.wait(WAIT_MS)
+    stall.clear()
+    stall.wait(GIVE_UP_MS)
+    assert stall.clear() == []
+    assert stall.market.hopeless(stall.now) == []
+
+
+def test_what_is_made_once_more_goes_where_nothing_runs_that_reads_it():
+    stall = Stall("a", task("b", "a"), task("c", "b"))
+    stall.agent("a1", slots=2)
+    assert stall.clear() == [("a1", "a")]
+    stall.done("a")
+    stall.clear()
+    stall.done("b")
+    assert stall.clear() == [("a1", "c")]
+    stall.market.requeue(stall.market.tasks[TaskId("a")], stall.now)
+    assert stall.clear() == []
+    stall.agent("a2")
+    assert stall.clear() == [("a2", "a")]
 
 
 def test_an_agent_that_shares_the_main_jobs_workspace_gets_a_task_only_when_what_it_needs_is_settled():

@@ -4,7 +4,7 @@ import pytest
 
 from mesh.protocol.membership import BEAT_MS, LINK_GRACE_MS, SILENCE_MAX_MS, Change, Membership
 from mesh.types import Instant, NodeId
-from mesh.wire.messages import Hello, Member, Members
+from mesh.wire.messages import ADDRESSES_MAX, Hello, Member, Members
 
 ME, ONE, TWO = NodeId("me"), NodeId("one"), NodeId("two")
 
@@ -195,3 +195,12 @@ def test_alone_there_is_nothing_to_wait_for():
 
 def test_a_beat_is_due_far_more_often_than_silence_is_death():
     assert SILENCE_MAX_MS >= 20 * BEAT_MS
+
+
+def test_of_where_a_node_is_no_more_is_kept_than_may_be_told():
+    membership = Membership(ME)
+    many = tuple(f"10.0.0.{number}:{number + 1}" for number in range(ADDRESSES_MAX))
+    membership.said_hello(ONE, hello(addresses=many), "192.0.2.1", b"", Instant(0))
+    kept = membership.peers[ONE].member.addresses
+    assert len(kept) == ADDRESSES_MAX
+    assert kept[0] == "192.0.2.1:1"

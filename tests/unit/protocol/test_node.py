@@ -104,6 +104,13 @@ def test_an_agent_that_speaks_again_after_it_was_taken_for_dead_begins_anew():
     assert [award.task for award in run.sent("a1", msg.Award)] == ["a"]
 
 
+def test_who_says_another_name_than_its_certificate_has_is_cut_off():
+    run = Main("build")
+    run.link("a1")
+    run.say("a1", msg.Hello(RUN, "somebody else", "agent", 1, 2))
+    assert cut_off(run, "bad-certificate") == ["a1"]
+
+
 # --- rumours ---------------------------------------------------------------------------------------
 
 

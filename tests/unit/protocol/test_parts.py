@@ -137,3 +137,25 @@ def test_a_part_is_never_larger_than_a_frame():
     task = TaskId(ODD * 1_024)
     largest = msg.Bid(2**53, open=False, slots=4_096, reason=ODD * 65_536, cannot={task: ODD * 65_536})
     assert parts.PART_BYTES + len(codec.encode(largest)) < FRAME_BYTES_MAX
+
+
+def test_a_reason_of_any_length_is_cut_to_what_may_be_said():
+    agent = AgentNode("build")
+    agent.award("build")
+    agent.step(ev.Handed(TaskId("build"), 1, ODD * 1_000_000))
+    (answer,) = carried(agent.sent("main", msg.Declined))
+    assert answer.reason == ODD * parts.REASON_CHARS_MAX
+
+
+def test_a_newcomer_is_told_of_members_that_say_all_they_may_of_where_they_are():
+    run = Main("build")
+    addresses = tuple(f"{number:02}" + '"' * (msg.ADDRESS_CHARS_MAX - 2) for number in range(msg.ADDRESSES_MAX))
+    for first in range(3):
+        members = [
+            msg.Member(NodeId(f"{first:02}{n:062x}"), ODD * 200, "agent", 1, "alive", addresses) for n in range(150)
+        ]
+        run.link(f"teller-{first}", addresses=addresses)
+        run.say(f"teller-{first}", msg.Members(tuple(members)))
+    run.link("late")
+    told = carried(run.sent("late", msg.Members))
+    assert sum(len(message.members) for message in told) > 450
