@@ -458,7 +458,8 @@ def _clear_main(market: Market, now: Instant, *, bound_only: bool) -> list[tuple
         state = market.tasks[item[2]]
         if state.phase is not Phase.READY:
             continue
-        bound = state.task.where == "main" or state.in_doubt or state.task.id in main.cached
+        # What somebody has refused who is here is not kept for who may yet come.
+        bound = state.task.where == "main" or state.in_doubt or state.not_on or state.task.id in main.cached
         fits = market.able(state, main) and market.has_room(state.task, main) and market.in_reach(state, main)
         if (bound_only and not bound) or not fits or state.task.mutex in market.held_mutexes:
             unplaced.append(item)

@@ -209,7 +209,7 @@ class Leader(Struct):
             if (doubt := self.doubts.settle(state.task.id)) is not None:
                 effects += self._count(doubt, now)
                 continue
-            needs = ", ".join(state.task.runs_on) or f"where = {state.task.where}"
+            needs = ", ".join((*state.task.runs_on, *filter(None, [state.refusals]))) or f"where = {state.task.where}"
             effects += self._decide(state, "failure", f"no agent that can run it has come ({needs})", now)
         gone = self.surplus.release(self.market, self.bulletin, self.deliveries.due, len(self.graphs), now)
         # What waited for one of them may now be the main job's.
@@ -275,14 +275,14 @@ class Leader(Struct):
         # turbo has the terminal of the main job: nobody else hears what it says.
         if len(state.lives) == 1 and (node != self.me or state.task.tool != "turbo"):
             self.stalls.begin(message.task, message.attempt, self.market.forecast.duration_ms(message.task), now)
-        return [Tell(news.TaskStarted(message.task, node, self._name(node), message.attempt))]
+        return [Tell(news.TaskStarted(message.task, node, self.market.name(node), message.attempt))]
 
     def heard(self, event: Heard, now: Instant) -> list[Effect]:
         """When a running task was last heard of."""
         live = self.market.tasks[event.task].numbered(event.attempt)
         if live is None or live.started_at is None:
             return []
-        text = self.stalls.heard(event, live.started_at, self._name(live.node), now)
+        text = self.stalls.heard(event, live.started_at, self.market.name(live.node), now)
         return [Tell(news.Notice(text))] if text else []
 
     def declined(self, node: NodeId, message: Declined, now: Instant) -> list[Effect]:
@@ -299,7 +299,9 @@ class Leader(Struct):
             state.handed[node] = state.handed.get(node, 0) + 1
         if message.never or state.handed.get(node, 0) >= HAND_BACKS_MAX:
             state.not_on[node] = message.reason
-            effects.append(Tell(news.Notice(f"agent {self._name(node)} handed {message.task} back: {message.reason}")))
+            effects.append(
+                Tell(news.Notice(f"agent {self.market.name(node)} handed {message.task} back: {message.reason}"))
+            )
         before = self.market.upstream(state) if message.missing else {}
         for missing in message.missing:
             if missing in before:
@@ -310,9 +312,12 @@ class Leader(Struct):
                     state.not_on[node] = message.reason
         self.market.hand_back(state, node, asked=taken_back)
         if not state.lives:
-            effects += self._again(state, live.attempt, self._name(node), message.reason, now, quiet=taken_back)
+            effects += self._again(state, live.attempt, self.market.name(node), message.reason, now, quiet=taken_back)
         if trouble and node in state.not_on:
             effects += self._strike(node, message.task, now)
+        if self.me in state.not_on and state.phase is Phase.READY and self.market.nobody_can(state, now):
+            # The main job takes only what it must: nobody is left to be asked.
+            effects += self._decide(state, "failure", f"nobody here can run it: {state.refusals}", now)
         return [*effects, *self.clear(now)]
 
     def _again(
@@ -347,10 +352,6 @@ class Leader(Struct):
             return []
         self.deliveries.give_up(task)
         return self._again(state, state.attempt, "", f"its outputs are lost: {reason}", now)
-
-    def _name(self, node: NodeId) -> str:
-        agent = self.market.agents.get(node)
-        return agent.name if agent is not None else node[:8]
 
     # --- results -------------------------------------------------------------------------------------
 
@@ -490,7 +491,7 @@ class Leader(Struct):
         """A task has succeeded on `node`: that speaks for this agent, and against those on which the task has failed."""
         effects: list[Effect] = []
         if state.failed:
-            where = ", ".join(dict.fromkeys(self._name(other) for other, _ in state.failed))
+            where = ", ".join(dict.fromkeys(self.market.name(other) for other, _ in state.failed))
             what = f"lacks what {state.strays} left and does not declare" if state.strays else "is flaky"
             text = f"{done.task} {what}: it failed on {where} and passed on {self._where(done, (node,))}"
             effects.append(Tell(news.Notice(text)))

@@ -459,6 +459,11 @@ class Market(Struct):
         """All bidders but the main job."""
         return [agent for agent in self.agents.values() if agent.node != self.main]
 
+    def name(self, node: NodeId) -> str:
+        """What people are told of it: its name, or the beginning of its id where it bids no more."""
+        agent = self.agents.get(node)
+        return agent.name if agent is not None else node[:8]
+
     @property
     def alone(self) -> bool:
         """Whether there is no bidder but the main job."""
@@ -568,6 +573,11 @@ class Market(Struct):
     def may_come_to(self, state: TaskState, agent: Agent, now: Instant) -> bool:
         """Whether this agent could run it, or may turn out to be able to."""
         return self.able(state, agent) or self.undecided(state, agent, now)
+
+    def nobody_can(self, state: TaskState, now: Instant) -> bool:
+        """Whether there is nobody here who could run it, or may turn out to be able to."""
+        agents = self.agents.values()
+        return not any(self.suits(state, agent) or self.undecided(state, agent, now) for agent in agents)
 
     def undecided(self, state: TaskState, agent: Agent, now: Instant) -> bool:
         """It is still comparing its checkout: what it can do is not known yet."""

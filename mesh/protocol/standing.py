@@ -95,6 +95,11 @@ class TaskState(Struct):
         return self.moment and not alone
 
     @property
+    def refusals(self) -> str:
+        """Why those who will not be asked again could not run it."""
+        return "; ".join(dict.fromkeys(self.not_on.values()))
+
+    @property
     def attempts(self) -> int:
         """How often it was really tried."""
         return self.attempt - self.taken_back

@@ -305,9 +305,36 @@ def test_a_task_that_is_declined_for_good_is_not_offered_there_again():
     run.agent("a2")
     run.decline("a1", "build", never=True, reason="no docker here")
     run.decline("a2", "build", attempt=2, never=True)
-    assert [agent for agent, _, _ in run.awards] == ["a1", "a2"]
+    assert run.awards == [("a1", "build", 1), ("a2", "build", 2), ("main", "build", 3)]
+
+
+def test_what_nobody_who_is_here_can_run_fails_at_once_with_their_reasons():
+    run = Main("build", task("behind", "build"))
+    run.agent("a1")
+    run.decline("a1", "build", never=True, reason="no docker here")
+    run.step(ev.Handed(TaskId("build"), 2, "the disk is full", never=True))
+    assert run.ended == {"build": "failure", "behind": "skipped"}
+    problem = next(one.problem for one in run.told(news.TaskEnded))
+    assert problem == "nobody here can run it: no docker here; the disk is full"
+    assert run.end.verdict == "failure"
+
+
+def test_what_only_the_main_job_may_do_and_cannot_fails_at_once():
+    run = Main(task("deploy", where="main"))
+    run.agent("a1")
+    run.step(ev.Handed(TaskId("deploy"), 1, "its outputs cannot be packed", never=True))
+    assert run.ended == {"deploy": "failure"}
+
+
+def test_what_the_main_job_cannot_run_waits_for_an_agent_that_may_yet_turn_out_to_be_able():
+    run = Main("build")
     run.wait(5_000)
-    assert run.awards[-1] == ("main", "build", 3)
+    assert run.awards == [("main", "build", 1)]
+    run.link("a1")
+    run.step(ev.Handed(TaskId("build"), 1, "the disk is full", never=True))
+    assert run.ended == {}
+    run.bid("a1")
+    assert run.awards[-1] == ("a1", "build", 2)
 
 
 def test_a_task_that_is_handed_back_twice_for_a_passing_trouble_is_not_offered_there_again():
@@ -315,9 +342,7 @@ def test_a_task_that_is_handed_back_twice_for_a_passing_trouble_is_not_offered_t
     run.agent("a1")
     run.decline("a1", "build")
     run.decline("a1", "build", attempt=2, reason="nx has crashed")
-    assert [agent for agent, _, _ in run.awards] == ["a1", "a1"]
-    run.wait(5_000)
-    assert run.awards[-1] == ("main", "build", 3)
+    assert run.awards == [("a1", "build", 1), ("a1", "build", 2), ("main", "build", 3)]
 
 
 def test_a_task_whose_awards_always_come_to_nothing_is_failed_in_the_end():
