@@ -6,7 +6,7 @@ from typing import Final
 import trio
 from msgspec import Struct, field
 
-from mesh.errors import CorruptError, StorageError
+from mesh.errors import CorruptError, RemoteError, StorageError
 from mesh.net.blobs import BlobClient
 from mesh.net.errors import NetError
 from mesh.store.blobs import BlobStore
@@ -70,7 +70,7 @@ class Transfers:
                         await self._client.fetch(address, blob.digest, blob.size, writer.write)
                         writer.finish(blob.digest, blob.size)
                     return
-                except (NetError, CorruptError) as error:
+                except (NetError, CorruptError, RemoteError) as error:
                     problems.append(str(error))
         asked = "; ".join(problems[:4]) or "no peer is known to have it"
         raise MissingError(f"{blob.digest[:19]}… ({blob.size} bytes) could not be fetched: {asked}")

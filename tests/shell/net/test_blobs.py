@@ -15,6 +15,9 @@ from mesh.net.errors import BrokenStreamError, NetError, NotHereError, Unreachab
 from mesh.net.http import Response
 from mesh.net.listener import Listener
 from mesh.net.tls import accept
+from mesh.node.transfers import MissingError, Transfers
+from mesh.store.blobs import BlobStore
+from mesh.types import Blob
 
 CONTENT = bytes(range(256)) * 9_000
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
@@ -239,6 +242,27 @@ def test_an_answer_that_is_none_is_an_error_and_its_connection_is_not_used_again
             with pytest.raises(error):
                 await client.fetch(address, DIGEST, 4, bytearray().extend)
             assert not client._idle
+
+    trio.run(main)
+
+
+def test_a_node_asks_the_next_one_where_a_peer_answers_nonsense(scripted, serving, blob, agent, tmp_path):
+    async def main() -> None:
+        async def script(stream) -> None:
+            await stream.receive_some()
+            await stream.send_all(b"SSH-2.0-OpenSSH\r\n\r\n")
+            await stream.aclose()
+
+        store = BlobStore(tmp_path / "store")
+        wanted = Blob(DIGEST, len(CONTENT))
+        async with scripted(script) as odd, serving(blob_handler(lookup_of(blob))) as (good, _):
+            client = BlobClient(agent.tls)
+            transfers = Transfers(store, client, {"odd": [odd], "good": [good]}.__getitem__)
+            with pytest.raises(MissingError, match="did not answer in HTTP"):
+                await transfers.ensure(wanted, ["odd"])
+            await transfers.ensure(wanted, ["odd", "good"])
+            assert transfers.has(wanted)
+            client.close()
 
     trio.run(main)
 
