@@ -22,7 +22,7 @@ from mesh.ledger.completion import Completion
 from mesh.protocol import parts
 from mesh.protocol.effects import Effect, Execute, Keep, Kill, Need, Prepare, Send
 from mesh.protocol.events import Execution
-from mesh.types import Epoch, Instant, NodeId, TaskId, after
+from mesh.types import Blob, Epoch, Instant, NodeId, TaskId, after
 from mesh.wire.messages import Award, Declined, Record, Result, Started, Withdraw
 
 TELL_START_MS: Final = 20
@@ -105,6 +105,9 @@ class Worker(Struct):
         if job.killed:
             job.again, job.needs, job.upstream, job.made_anew = award, needs, upstream, self._made_anew
             return []
+        if job.phase in (Phase.PREPARING, Phase.WAITING) and _outputs(needs) != _outputs(job.needs):
+            # What it needs was made anew while this node was out of reach.
+            return self._begin(Job(award, task, needs, award.attempt, upstream, self._made_anew))
         job.award = award
         return [self._tell_start(job, leader, now)] if job.phase is Phase.RUNNING else []
 
@@ -330,3 +333,8 @@ class Worker(Struct):
     def _job(self, task: TaskId, attempt: int) -> Job | None:
         job = self.jobs.get(task)
         return job if job is not None and job.attempt == attempt else None
+
+
+def _outputs(needs: tuple[Need, ...]) -> list[tuple[TaskId, Blob]]:
+    """What is to be brought, from wherever."""
+    return [(need.task, need.outputs) for need in needs]

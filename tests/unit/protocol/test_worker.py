@@ -156,6 +156,20 @@ def test_what_is_made_anew_while_a_task_that_was_given_the_old_one_starts_is_nee
     assert needed(agent) == [["a"], ["a"]]
 
 
+def test_what_has_not_started_is_prepared_with_what_was_made_anew_when_it_is_awarded_again():
+    agent = AgentNode("a", task("b", "a"))
+    agent.record("a")
+    agent.award("b")
+    other = msg.Record(TaskId("a"), "success", "key of a", blob_of("other outputs of a"), (key_of("other").node_id,))
+    agent.say("main", msg.Records(Epoch(1), (other,)))
+    agent.award("b", 2)
+    agent.step(ev.Prepared(TaskId("b"), 1))
+    assert agent.executed == []
+    agent.step(ev.Prepared(TaskId("b"), 2))
+    (execute,) = agent.wanted(fx.Execute)
+    assert [need.outputs for need in execute.needs] == [blob_of("other outputs of a")]
+
+
 def test_in_the_main_jobs_own_workspace_nothing_is_needed():
     agent = AgentNode("build", task("test", "build"), workspace="shared", main_workspace="shared")
     agent.record("build")
