@@ -71,16 +71,15 @@ class Checkers:
 
     def executing(self, agent: str, task: Task, needs: tuple[fx.Need, ...], *, shared: bool) -> None:
         """A task starts only after all it depends on has succeeded, and with every output that there is."""
+        restored = self.restored.setdefault(agent, {})
+        restored |= {need.task: None for need in needs}
         for dep in task.deps:
             status = self.status.get(dep)
-            if status != "success" and not (status == "failure" and self.graph.tasks[dep].allow_failure):
-                # A lost output may be found missing while a dependent, which has it, is already starting.
-                lost = any(need.task == dep for need in needs)
-                if not lost and not shared:
-                    self.problem(f"{task.id} started on {agent} while {dep} is {status or 'not done'}")
+            passed = status == "success" or (status == "failure" and self.graph.tasks[dep].allow_failure)
+            # A lost output may be found missing while a dependent, which has it, is already starting.
+            if not passed and dep not in restored and not shared:
+                self.problem(f"{task.id} started on {agent} while {dep} is {status or 'not done'}")
         if not shared:
-            restored = self.restored.setdefault(agent, {})
-            restored |= {need.task: None for need in needs}
             for dep in task.deps:
                 if self.graph.tasks[dep].outputs and self.status.get(dep) == "success" and dep not in restored:
                     self.problem(f"{task.id} started on {agent} without the outputs of {dep}")
