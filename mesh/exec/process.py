@@ -76,7 +76,8 @@ class Exited(Struct, frozen=True):
 async def run(spec: Spec, log: Callable[[bytes], None]) -> Exited:
     """Run `spec`, giving `log` what it writes to stdout and stderr, in order. Returns when all its processes are gone.
 
-    Cancellation ends them too, before it is passed on. A command that cannot be started is an exit code and a line in the log.
+    Cancellation ends them too, before it is passed on. A command that cannot be started is an exit code and a line in the log. Raises
+    `ChildProcessError` where nobody can say how it ended.
     """
     started_ms = now_ms()
     cookie = new_cookie(spec.env)
@@ -96,6 +97,8 @@ async def run(spec: Spec, log: Callable[[bytes], None]) -> Exited:
             await child.see_through(spec.grace_ms)
     finally:
         child.close()
+    if child.lost:
+        raise ChildProcessError(f"the exit code of {spec.argv[0]} is not known: somebody else has asked for it")
     too_long = f"timed out after {spec.timeout_ms / 1_000:g} s and was ended" if timed_out else ""
     return Exited(
         exit_code=child.exit_code,
@@ -142,6 +145,8 @@ class _Child:
         self.exit_code = SIGNALLED + signal.SIGKILL
         self.max_rss_bytes = 0
         self.elapsed_ms = 0
+        self.lost = False
+        """It has exited, and nobody can say how."""
         self.problem = ""
         """What a person should know of its end."""
 
@@ -216,13 +221,17 @@ class _Child:
             self._drained.set()
 
     def _reap(self) -> bool:
-        pid, status, usage = os.wait4(self.pid, os.WNOHANG)
-        if not pid:
-            return False
+        try:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            self.lost = True
+        else:
+            if not pid:
+                return False
+            code = os.waitstatus_to_exitcode(status)
+            self.exit_code = code if code >= 0 else SIGNALLED - code
+            self.max_rss_bytes = usage.ru_maxrss * 1_024
         self.elapsed_ms = (time.monotonic_ns() - self._started_ns) // 1_000_000
-        code = os.waitstatus_to_exitcode(status)
-        self.exit_code = code if code >= 0 else SIGNALLED - code
-        self.max_rss_bytes = usage.ru_maxrss * 1_024
         if self._watch is not None and self._pidfd is not None:
             self._watch.unregister(self._pidfd)
         self._exited.set()

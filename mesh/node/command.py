@@ -24,7 +24,7 @@ from mesh.adapters.turbo.launch import as_by_the_user
 from mesh.adapters.turbo.plan import plan
 from mesh.adapters.turbo.session import MainTurboRunner, TurboSession
 from mesh.cache.nx_chain import NxChain
-from mesh.errors import RemoteError
+from mesh.errors import Exit, RemoteError
 from mesh.exec.ending import end_everything
 from mesh.exec.environment import without_ours
 from mesh.graph import Graph
@@ -272,6 +272,9 @@ class Command:
             return CANNOT_RUN
         try:
             code = await _wait(child)
+        except ChildProcessError:
+            peer.observer.news(Notice(f"{self._argv[0]}: its exit code is not known: somebody else has asked for it"))
+            return int(Exit.MESH)
         except trio.Cancelled:
             before_ending()
             await _end(child, peer.cookie)
@@ -313,7 +316,14 @@ def _by_itself(task: TaskId, status: TaskStatus, took_ms: int, *, cached: bool) 
 
 
 async def _wait(child: "subprocess.Popen[bytes]") -> int:
-    return await trio.to_thread.run_sync(child.wait, abandon_on_cancel=True)
+    """Raises `ChildProcessError` where nobody can say how it ended, which Popen itself takes for 0."""
+
+    def wait() -> int:
+        if child.returncode is None:
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        return child.wait()
+
+    return await trio.to_thread.run_sync(wait, abandon_on_cancel=True)
 
 
 async def _end(child: "subprocess.Popen[bytes]", cookie: str) -> None:

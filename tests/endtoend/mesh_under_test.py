@@ -188,14 +188,26 @@ class Site:
         }
 
     def start(
-        self, machine: Machine, *arguments: str, name: str = "", terminal: int | None = None, **more: str
+        self,
+        machine: Machine,
+        *arguments: str,
+        name: str = "",
+        terminal: int | None = None,
+        first: str = "",
+        **more: str,
     ) -> Running:
-        """Start `dte ARGUMENTS` on `machine`, on a `terminal` where one is given; `more` is added to its environment."""
+        """Start `dte ARGUMENTS` on `machine`, on a `terminal` where one is given, in a shell that has done `first`; `more` is added to its environment."""
         name = f"{name or machine.name}-{len(self.started)}"
         out, err = self.root / f"{name}.out", self.root / f"{name}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mesh", *arguments],
+                [
+                    *(("bash", "-c", f'{first}; exec "$@"', "bash") if first else ()),
+                    sys.executable,
+                    "-m",
+                    "mesh",
+                    *arguments,
+                ],
                 cwd=machine.workspace,
                 env=self.environ(machine, **more),
                 stdin=subprocess.DEVNULL,

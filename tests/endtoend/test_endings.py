@@ -150,3 +150,12 @@ def test_a_signal_while_dte_is_still_being_loaded_ends_the_command_too(site_of: 
     main.signal(signal.SIGTERM)
     assert main.ended() in (143, -signal.SIGTERM)  # the latter before anything of ours was loaded
     site.is_quiet()
+
+
+@pytest.mark.parametrize("what", [["--", "sh", "-c", "exit 3"], ["bad", "--slots", "1"]], ids=["a command", "a task"])
+def test_a_failure_is_one_though_whoever_started_dte_ignores_what_becomes_of_children(
+    site_of: MakeSite, what: list[str]
+) -> None:
+    main = site_of(toml(bad='command = "exit 3"')).main(*what, listen=False, first="trap '' CHLD")
+    assert main.ended() == (3 if "--" in what else 1)
+    assert main.json["verdict"] == "failure"

@@ -397,3 +397,13 @@ def test_a_command_inherits_its_three_streams_and_nothing_else(directory: str, t
         )
     # The fourth is that of `ls` itself, which lists them.
     assert ran.stdout.split() == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("script", ["exit 3", "sleep 0.1; exit 3"], ids=["of a moment", "that is watched"])
+def test_a_command_whose_exit_code_the_kernel_does_not_keep_has_not_succeeded(runs: Runs, script: str) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(ChildProcessError, match="the exit code of /bin/sh is not known"):
+            runs.shell(script)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
