@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,53 @@ def test_a_file_is_replaced_as_a_whole(durable: bool, tmp_path: Path) -> None:
 def test_the_mode_is_the_callers(tmp_path: Path) -> None:
     write_atomically(tmp_path / "key", b"secret", mode=0o600)
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    target, link = tmp_path / "there" / "target", tmp_path / "link"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    for data in (b"first", b"second"):
+        write_atomically(link, data)
+        assert link.is_symlink()
+        assert target.read_bytes() == data
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(tmp_path / "link", b"told")
+    assert os.read(reader, 100) == b"told"
+    os.close(reader)
+    with pytest.raises(StorageError, match="nobody reads from it"):
+        write_atomically(tmp_path / "pipe", b"told")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o600, os.stat(os.devnull).st_rdev)  # noqa: PTH116 - a Path of it says no more
+        write_atomically(device, b"told")
+    except (PermissionError, StorageError):
+        pytest.skip("only root may make devices, and not everywhere")
+    assert stat.S_ISCHR(device.stat().st_mode)
+
+
+def test_what_is_the_output_of_this_process_is_added_to(tmp_path: Path) -> None:
+    out, link = tmp_path / "out", tmp_path / "stdout"
+    link.symlink_to("/proc/self/fd/1")
+    program = f"from pathlib import Path; from mesh.store.files import write_atomically; write_atomically(Path({str(link)!r}), b'told')"
+    with out.open("wb", buffering=0) as file:
+        file.write(b"said, and ")
+        subprocess.run([sys.executable, "-c", program], stdout=file, check=True, timeout=60)
+        file.write(b", and more")
+    assert out.read_bytes() == b"said, and told, and more"
+    assert link.is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_failed_write_keeps_the_old_content_and_leaves_nothing(
