@@ -14,6 +14,7 @@ class Exit(IntEnum):
     TASK_FAILED = 1
     USAGE = 2
     MESH = 3
+    HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -58,7 +58,10 @@ def head_start(
         env |= asking_environment(turbos_door.path) | ({"DTE_NX_WHOLE": "1"} if whole else {})
         if not runs_once(argv):
             env |= node_first(Path(door.path), env)
-        before = signal.signal(signal.SIGTERM, lambda *_: _killed((door, turbos_door), cookie))
+        before = {
+            number: signal.signal(number, lambda number, _: _killed((door, turbos_door), cookie, number))
+            for number in ending_signals()
+        }
         process = start(argv, workspace, env, stdout)
         try:
             yield HeadStart(cookie, door, turbos_door, port, env, process)
@@ -66,7 +69,8 @@ def head_start(
             if not isinstance(process, OSError) and process.poll() is None:
                 _end(process, cookie)
             port.close()
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def start(
@@ -79,12 +83,18 @@ def start(
         return error
 
 
-def _killed(doors: tuple[Door, ...], cookie: str) -> NoReturn:
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """What asks this process to end, beside a person's Ctrl-C. Not the end of its terminal where it was told to outlive that, as by nohup."""
+    outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return (signal.SIGTERM,) if outlives else (signal.SIGTERM, signal.SIGHUP)
+
+
+def _killed(doors: tuple[Door, ...], cookie: str, number: int) -> NoReturn:
     """Until the mesh itself listens for signals. An exception would be no way out: trio takes one that it did not expect for its own fault."""
     kill_everything(cookie)
     for door in doors:
         door.close()
-    os._exit(128 + signal.SIGTERM)
+    os._exit(128 + number)
 
 
 def _end(process: "subprocess.Popen[bytes]", cookie: str) -> None:

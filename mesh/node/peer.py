@@ -37,7 +37,7 @@ from mesh.net.listener import Listener
 from mesh.net.rendezvous import Rendezvous
 from mesh.net.tls import Tls
 from mesh.node.delivery import Deliveries
-from mesh.node.headstart import HeadStart
+from mesh.node.headstart import HeadStart, ending_signals
 from mesh.node.links import Links, Listeners
 from mesh.node.logs import LogBook
 from mesh.node.outlets import Outlet
@@ -536,7 +536,7 @@ class Peer:
 
     async def _signals(self) -> None:
         """The first asks everything to end in order, the second does not wait for that."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        with trio.open_signal_receiver(signal.SIGINT, *ending_signals()) as received:
             async for number in received:
                 if self._outcome is not None and self._outcome.signal:
                     self.nursery.cancel_scope.cancel()

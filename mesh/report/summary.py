@@ -338,7 +338,7 @@ class Summary:
                 return "success"
             case Exit.USAGE | Exit.MESH:
                 return "error"
-            case Exit.INTERRUPTED | Exit.TERMINATED:
+            case Exit.HUNG_UP | Exit.INTERRUPTED | Exit.TERMINATED:
                 return "cancelled"
             case _:
                 return "failure"

@@ -169,7 +169,7 @@ def _ending(exit_code: int, *, stopped: bool) -> str:
     match exit_code:
         case Exit.OK:
             return "all is well"
-        case Exit.INTERRUPTED | Exit.TERMINATED if stopped:  # otherwise it is the command's own code
+        case Exit.HUNG_UP | Exit.INTERRUPTED | Exit.TERMINATED if stopped:  # otherwise it is the command's own code
             return f"stopped by a signal (exit code {exit_code})"
         case _:
             return f"exit code {exit_code}"

@@ -81,7 +81,7 @@ def test_when_main_is_killed_agents_finish_what_runs_and_leave(site_of: MakeSite
     site.is_quiet()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_to_main_ends_every_task_on_every_agent(site_of: MakeSite, number: signal.Signals, code: int) -> None:
     mark = secrets.token_hex(8)
     tasks = dict.fromkeys(("a", "b", "c", "d"), f"command = '''{STUBBORN}'''")
@@ -102,6 +102,15 @@ def test_a_signal_to_main_ends_every_task_on_every_agent(site_of: MakeSite, numb
     assert all("the run is over: cancelled" in agent.text for agent in agents)
     assert not any("is gone" in agent.text for agent in agents)
     assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_what_was_told_to_outlive_its_terminal_does(site_of: MakeSite) -> None:
+    site = site_of(toml(t=f'command = "touch $SITE/begun; {wait_for("go")}"'))
+    main = site.main("t", "--slots", "1", listen=False, first="trap '' HUP")
+    until("the task to run", (site.root / "begun").exists)
+    main.signal(signal.SIGHUP)
+    site.tell("go")
+    assert main.ended() == 0
 
 
 def test_an_agent_that_gets_sigterm_says_goodbye_and_its_tasks_run_elsewhere(site_of: MakeSite) -> None:
