@@ -13,12 +13,14 @@ from mesh.errors import Exit
 from mesh.exec.environment import without_ours
 from mesh.exec.passing import RUN_ENV, shipped
 from mesh.graph import Graph
+from mesh.net.address import join_address, split_address
+from mesh.net.hosts import is_loopback
 from mesh.node.board import Board
 from mesh.node.command import Command
 from mesh.node.headstart import HeadStart
 from mesh.node.local_agents import LocalAgents
 from mesh.node.peer import MANIFEST, Outcome, Peer
-from mesh.node.settings import Request, Settings
+from mesh.node.settings import LISTEN_DEFAULT, Request, Settings
 from mesh.node.shelf import LOGS
 from mesh.node.shell import now_instant
 from mesh.protocol import events as ev
@@ -111,18 +113,13 @@ def _adjusted(graph: Graph, request: Request, settings: Settings) -> Graph:
 
 def _agent_environment(peer: Peer) -> dict[str, str]:
     kept = without_ours(peer.settings.environ)
-    port = peer.listener.addresses[-1].rpartition(":")[2]
-    host = (
-        "127.0.0.1"
-        if any(address.startswith(("127.0.0.1:", "0.0.0.0:")) for address in peer.listener.addresses)
-        else ""
-    )
-    address = f"{host}:{port}" if host else peer.listener.addresses[0]
+    address = peer.listener.addresses[-1]
+    host, _ = split_address(address)
     return {
         **kept,
         "DTE_SECRET": peer.secret.decode(errors="surrogateescape"),
         "DTE_RUN_ID": peer.settings.run_id,
         "DTE_PEER": address,
-        "DTE_LISTEN": "127.0.0.1:0" if host else "0.0.0.0:0",
+        "DTE_LISTEN": join_address(host, 0) if is_loopback(host) else LISTEN_DEFAULT,
         "DTE_DATA_DIR": str(peer.settings.data_dir),
     }

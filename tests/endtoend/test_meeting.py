@@ -1,6 +1,7 @@
 """Who finds whom, in which order, and what both sides say where they do not."""
 
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -151,6 +152,21 @@ def test_addresses_come_from_a_variable_too(site_of: MakeSite) -> None:
     one = site.start(machine, "join", DTE_PEER=f"{dead},{site.address}", DTE_LISTEN="127.0.0.1:0", DTE_NAME="one")
     assert (main.ended(), one.ended()) == (0, 0)
     assert where(main) == ["one"]
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("listen", [":0", "0.0.0.0:0,[::]:0", "[::1]:0"])
+def test_agents_on_this_machine_find_it_wherever_it_listens(site_of: MakeSite, listen: str) -> None:
+    if "[" in listen and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    main = site_of(FEW).main("t0", "--agents", "1", "--agent-wait", "60s", "--listen", listen, listen=False)
+    assert main.ended() == 0
+    assert where(main) == ["agent-1"]
 
 
 def test_a_peer_without_a_port_is_a_usage_error(site_of: MakeSite) -> None:
