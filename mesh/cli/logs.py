@@ -24,7 +24,9 @@ Ask = Callable[[str], Awaitable[Any]]
 def logs(
     task: str = typer.Argument("", metavar="[TASK]", help="The task; without one all tasks are listed."),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the task has ended."),
-    attempt: int = typer.Option(0, metavar="N", help="Only the Nth try. Default: all, one after the other."),
+    attempt: int = typer.Option(
+        0, metavar="N", help="Only the Nth try. Default: all but those that another one has overtaken."
+    ),
     peer: str = typer.Option(
         "",
         envvar="DTE_PEER",
@@ -142,19 +144,25 @@ async def _show(ask: Ask, task: str, attempt: int, follow: bool) -> int:
         return 0
     out = sys.stdout.buffer
     index, offset = max(0, attempt - 1), 0
+    headed = -1
     while True:
         page = await ask(f"/{quote(task, safe='')}?index={index}&from={offset}")
         if page is None:
             raise UsageError(f"the run has no task {task!r}; `dte logs` without a name lists its tasks")
-        if not offset and page["attempts"] > 1 and not attempt and page["where"]:
-            out.write(f"── attempt {index + 1} on {page['where']}: {_how(page)} ──\n".encode())
-        data = base64.b64decode(page["data"])
+        # Another attempt counts, and of this one nothing is kept.
+        passed = page["status"] == "superseded" and not attempt
+        if page["where"] and index != headed and not passed:
+            headed = index
+            if page["attempts"] > 1 and not attempt:
+                out.write(f"── attempt {index + 1} on {page['where']}: {_how(page)} ──\n".encode())
+        data = b"" if passed else base64.b64decode(page["data"])
         out.write(data)
         out.flush()
         offset += len(data)
         if page["over"] or (page["done"] and attempt):
             return _end(page, index)
-        if page["done"] and index + 1 < page["attempts"]:
+        at_its_end = page["done"] or passed or not (data or follow)
+        if at_its_end and index + 1 < page["attempts"] and not attempt:
             index, offset = index + 1, 0
         elif not data and not follow:
             return _end(page, index)

@@ -46,27 +46,39 @@ class LogShelf:
                 for task, _ in tasks:
                     self.attempts.setdefault(task, [])
             case TaskStarted(task, _, agent, number):
-                self.attempts.setdefault(task, []).append(Attempt(number, agent))
                 self._ended.pop(task, None)
+                if (one := self._numbered(task, number)) is None:
+                    self.attempts[task].append(Attempt(number, agent))
+                else:
+                    one.status = "running"  # it was given up, and counts again
             case TaskRequeued():
                 self._ended.pop(item.task, None)
-                self._close(item.task, item.agent, item.attempt, "lost" if item.log is None else "failure", item)
+                self._close(item, "lost" if item.log is None else "failure")
             case TaskEnded():
                 self._ended[item.task] = item.status
                 if item.agent:
-                    self._close(item.task, item.agent, item.attempts, item.status, item)
+                    self._close(item, item.status)
+                self._close_others(item)
             case _:
                 pass
 
-    def _close(self, task: TaskId, agent: str, number: int, status: str, item: TaskRequeued | TaskEnded) -> None:
-        attempts = self.attempts.setdefault(task, [])
-        found = next((one for one in attempts if one.where == agent and one.status == "running"), None)
+    def _numbered(self, task: TaskId, number: int) -> Attempt | None:
+        return next((one for one in self.attempts.setdefault(task, []) if one.number == number), None)
+
+    def _close(self, item: TaskRequeued | TaskEnded, status: str) -> None:
+        found = self._numbered(item.task, item.attempt)
+        if item.log is None and (found is None or found.status != "running"):
+            return  # an award that never started has nothing to show, and what is known of one that has ended stays
         if found is None:
-            if item.log is None:
-                return  # an award that never started has nothing to show
-            found = Attempt(number, agent)
-            attempts.append(found)
+            found = Attempt(item.attempt, item.agent)
+            self.attempts[item.task].append(found)
         found.status, found.exit_code, found.log = status, item.exit_code, item.log
+
+    def _close_others(self, end: TaskEnded) -> None:
+        """Nothing more comes of what still runs of a task that is decided."""
+        for one in self.attempts.get(end.task, ()):
+            if one.status == "running":
+                one.status = "superseded" if end.agent else end.status
 
     def listing(self) -> dict[str, Any]:
         """All tasks: how far each is."""
@@ -78,10 +90,8 @@ class LogShelf:
         }
 
     def _status(self, task: TaskId) -> str:
-        attempts = self.attempts[task]
-        if attempts and attempts[-1].status != "lost":
-            return attempts[-1].status
-        return self._ended.get(task, "waiting")
+        told = [one.status for one in self.attempts[task] if one.status not in ("lost", "superseded")]
+        return told[-1] if told else self._ended.get(task, "waiting")
 
     def page(self, task: TaskId, index: int, offset: int) -> dict[str, Any] | None:
         """Some of the log of the attempt at `index` (from 0), from `offset` on; None for a task that is not there.

@@ -158,10 +158,11 @@ class Leader(Struct):
             return []
         effects: list[Effect] = [Tell(news.AgentLeft(node, agent.name, reason, lost))]
         for state in self.market.leave(node):
+            attempt = state.lives[node].attempt if node in state.lives else state.attempt
             self.market.drop(state, node)
             # What was given up may have taken others with it; what has been copied goes on elsewhere.
             if state.phase is not Phase.DONE and not state.lives:
-                effects += self._again(state, state.attempt, agent.name, f"agent {agent.name} is gone: {reason}", now)
+                effects += self._again(state, attempt, agent.name, f"agent {agent.name} is gone: {reason}", now)
         self._mind_doubts()
         self.market.last_leave = now
         if self.market.alone and self.market.left:

@@ -104,6 +104,8 @@ class TaskEnded(Struct, frozen=True):
     """It failed in this run before it succeeded."""
     left: tuple[str, ...] = ()
     """Files that it made among other tasks' outputs: here only if these make them, too."""
+    attempt: int = 1
+    """The one that counts; others of it that had not ended by then came too late."""
 
     @classmethod
     def of(cls, done: Completion, agent: str, attempts: int, ledger_index: int, *, flaky: bool) -> "TaskEnded":
@@ -124,6 +126,7 @@ class TaskEnded(Struct, frozen=True):
             allowed_to_fail=done.status == "failure" and done.allowed_to_fail,
             flaky=done.status == "success" and flaky,
             left=done.left,
+            attempt=done.attempt,
         )
 
 

@@ -24,7 +24,7 @@ RUNS_MAX: Final = 50
 
 
 class Attempt(Struct):
-    """One try of a task: `status` is running, success, failure or lost."""
+    """One try of a task: `status` is running, success, failure, lost, superseded (another one counted before it had ended) or cancelled."""
 
     number: int
     where: str
@@ -54,8 +54,8 @@ class KnownRun:
         return bool(self.url) and _lives(self.pid)
 
     def ended(self, attempts: Attempts) -> "KnownRun":
-        """What remains of it: nobody is there to be asked any more."""
-        return replace(self, url="", token="", attempts=attempts)
+        """What remains of it: nobody is there to be asked any more, and nothing runs."""
+        return replace(self, url="", token="", attempts=_over(attempts))
 
 
 class Runs:
@@ -92,6 +92,14 @@ class Runs:
 def begin_here(run_id: str, workspace: Path, url: str, token: str) -> KnownRun:
     """A run of this process."""
     return KnownRun(run_id, str(workspace), os.getpid(), url, token)
+
+
+def _over(attempts: Attempts) -> Attempts:
+    return {task: [_ended(one) for one in tries] for task, tries in attempts.items()}
+
+
+def _ended(one: Attempt) -> Attempt:
+    return one if one.status != "running" else Attempt(one.number, one.where, "cancelled")
 
 
 def _lives(pid: int) -> bool:
@@ -137,7 +145,12 @@ def _from_json(value: Any) -> KnownRun:
         one = Reader(item, "task")
         attempts[TaskId(one.text("id"))] = [_attempt(each) for each in one.items("attempts", max_items=10_000)]
     return KnownRun(
-        read.text("run_id"), read.text("workspace"), read.number("pid"), read.text("url"), read.text("token"), attempts
+        read.text("run_id"),
+        read.text("workspace"),
+        read.number("pid"),
+        read.text("url"),
+        read.text("token"),
+        _over(attempts),
     )
 
 

@@ -22,6 +22,17 @@ def test_a_run_that_is_over_comes_back_with_every_attempt(tmp_path):
     assert not over.running
 
 
+def test_in_a_run_that_is_over_nothing_runs(tmp_path):
+    runs = Runs(tmp_path)
+    begun = begin_here("r/1", tmp_path, "http://127.0.0.1:1/logs", "a token")
+    place = runs.begin(begun)
+    broken_off = {TaskId("a"): [Attempt(1, "a1")]}
+    runs.write(place, begun.ended(broken_off))
+    assert b"running" not in place.read_bytes()
+    runs.write(place, KnownRun("r/1", str(tmp_path), begun.pid, attempts=broken_off))
+    assert [one.status for run in runs.known() for one in run.attempts[TaskId("a")]] == ["cancelled"]
+
+
 def test_nobody_else_can_read_the_token(tmp_path):
     place = Runs(tmp_path).begin(begin_here("r", tmp_path, "http://127.0.0.1:1/logs", "a token"))
     assert stat.S_IMODE(place.stat().st_mode) == 0o600

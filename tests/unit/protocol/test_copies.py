@@ -56,6 +56,16 @@ def test_when_the_first_agent_is_lost_the_copy_goes_on_and_nothing_is_awarded_ag
     assert run.end.verdict == "success"
 
 
+def test_which_attempt_came_to_nothing_and_which_one_counts_is_told_by_its_own_number():
+    run = copied()
+    for agent in ("a2", "a1"):
+        run.say(agent, msg.Leave("stopped by SIGTERM"))
+    assert [(one.agent, one.attempt) for one in run.told(news.TaskRequeued)] == [("a1", 1)]
+    run = copied()
+    run.finish("a1", "slow", attempt=1)
+    assert [(one.agent, one.attempt) for one in run.told(news.TaskEnded)] == [("a1", 1)]
+
+
 def test_a_failure_with_a_retry_left_leaves_the_other_attempt_as_that_retry():
     run = copied(retries=1)
     run.finish("a1", "slow", "failure", attempt=1)

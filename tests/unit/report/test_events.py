@@ -36,6 +36,7 @@ def test_an_event_is_one_line_of_canonical_json(say):
         "trust": "run",
         "flaky": False,
         "left": [],
+        "attempt": 1,
     }
     assert orjson.dumps(event, option=orjson.OPT_SORT_KEYS) + b"\n" == line
 
