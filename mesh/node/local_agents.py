@@ -1,4 +1,7 @@
-"""`--agents N`: agents on this machine, each a process of its own that joins like any other."""
+"""`--agents N`: agents on this machine, each a process of its own that joins like any other.
+
+Each has a cookie of its own (exec/cookie.py): where one is killed, what it ran would go on in the directory in which the others run it again.
+"""
 
 import subprocess
 import sys
@@ -9,6 +12,8 @@ from typing import Final
 import trio
 
 from mesh.errors import StorageError
+from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
+from mesh.exec.ending import end_everything
 
 LEAVE_MS: Final = 1_500
 STOP_MS: Final = 8_000
@@ -18,10 +23,12 @@ class LocalAgents:
     """Child processes running `dte join`. Their own output goes to `log_dir`, one file for each."""
 
     def __init__(self, environ: Mapping[str, str], log_dir: Path, notice: Callable[[str], None]) -> None:
-        self._environ = environ
+        # Beside the cookie of the main job's own tasks and not below it: these may be ended while agents go on.
+        self._environ = {**environ, COOKIE_VARIABLE: new_cookie(environ)}
         self._log_dir = log_dir
         self._notice = notice
         self._children: dict[str, trio.Process] = {}
+        self._cookies: dict[str, str] = {}
 
     async def start(self, count: int, workspaces: list[Path], arguments: list[str]) -> None:
         """Start `count` agents; each works in its entry of `workspaces`. Raises `StorageError`."""
@@ -31,11 +38,12 @@ class LocalAgents:
             raise StorageError(f"cannot write {self._log_dir}: {error.strerror}") from None
         for number in range(count):
             name = f"agent-{number + 1}"
+            cookie = self._cookies[name] = new_cookie(self._environ)
             with (self._log_dir / f"{name}.log").open("wb") as log:
                 self._children[name] = await trio.lowlevel.open_process(
                     [sys.executable, "-m", "mesh", "join", "--name", name, *arguments],
                     cwd=workspaces[number],
-                    env=self._environ,
+                    env={**self._environ, COOKIE_VARIABLE: cookie},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -44,7 +52,7 @@ class LocalAgents:
                 )
 
     async def watch(self) -> None:
-        """Say when one dies before its time, until cancelled."""
+        """Say when one dies before its time, and end what it ran, until cancelled."""
         async with trio.open_nursery() as nursery:
             for name, child in self._children.items():
                 nursery.start_soon(self._watch, name, child)
@@ -52,10 +60,12 @@ class LocalAgents:
     async def _watch(self, name: str, child: trio.Process) -> None:
         code = await child.wait()
         if code != 0:
+            # At once: its link has ended with it, and after the grace that links have its tasks run elsewhere.
+            await end_everything(self._cookies[name], grace_ms=0)
             self._notice(f"{name} on this machine ended with {code}; see {self._log_dir / f'{name}.log'}")
 
     async def end(self) -> None:
-        """Let them leave, and see to it that they do."""
+        """Let them leave, and see to it that they do, with all that they ran."""
         with trio.CancelScope(shield=True):
             # One that has joined knows that the run is over; one that has not would wait for a main job.
             for patience_ms in (LEAVE_MS, STOP_MS):
@@ -69,3 +79,5 @@ class LocalAgents:
                 if child.returncode is None:
                     child.kill()
                     await child.wait()
+            if any(child.returncode for child in self._children.values()):
+                await end_everything(self._environ[COOKIE_VARIABLE])

@@ -112,7 +112,7 @@ def _adjusted(graph: Graph, request: Request, settings: Settings) -> Graph:
 
 
 def _agent_environment(peer: Peer) -> dict[str, str]:
-    kept = without_ours(peer.settings.environ)
+    kept = without_ours(peer.settings.environ, cookie=True)
     address = peer.listener.addresses[-1]
     host, _ = split_address(address)
     return {

@@ -153,8 +153,7 @@ class Leader(Struct):
     def lost(self, node: NodeId, reason: str, now: Instant, *, lost: bool) -> list[Effect]:
         """An agent is gone, by death or by goodbye; what it had is to be run elsewhere."""
         self.bulletin.leave(node)
-        agent = self.market.agents.get(node)
-        if agent is None:
+        if (agent := self.market.agents.get(node)) is None:
             return []
         effects: list[Effect] = [Tell(news.AgentLeft(node, agent.name, reason, lost))]
         for state in self.market.leave(node):

@@ -4,7 +4,9 @@ import secrets
 import signal
 import socket
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from tests.endtoend.mesh_under_test import MakeSite, completions, dte, processes_with, until
@@ -61,6 +63,29 @@ def test_when_all_agents_are_gone_main_goes_on_alone_and_says_so(site_of: MakeSi
     assert "agent-2 was lost" in main.text
     assert sorted(completions(main.ledger)) == sorted(ALL)
     assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_what_a_killed_agent_of_this_machine_ran_has_ended_before_it_runs_again(site_of: MakeSite) -> None:
+    command = f"mkdir $SITE/first && sleep 1008; touch $SITE/again; {wait_for('go')}"
+    site = site_of(toml(gen=f'command = "{command}"'))
+    main = site.main("gen", "--agents", "1", listen=False)
+
+    def orphans() -> list[psutil.Process]:
+        found = []
+        for process in site.processes():
+            with suppress(psutil.Error):  # gone in the meantime
+                found += [process] if process.cmdline() == ["sleep", "1008"] else []
+        return found
+
+    (sleeps,) = until("the first try", orphans)
+    agent = next(parent for parent in sleeps.parents() if "join" in parent.cmdline())
+    agent.kill()
+    until("the second try", (site.root / "again").exists)
+    assert orphans() == []
+    site.tell("go")
+    assert main.ended() == 0
+    assert main.tasks["gen"]["where"] == "main"
+    site.is_quiet()
 
 
 def test_when_main_is_killed_agents_finish_what_runs_and_leave(site_of: MakeSite) -> None:
