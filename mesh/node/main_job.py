@@ -9,7 +9,7 @@ from mesh.adapters.native.plan import plan
 from mesh.adapters.nx.environment import forwarded
 from mesh.adapters.nx.plan import TOOL as NX
 from mesh.cache.server import LoopbackCache
-from mesh.errors import Exit
+from mesh.errors import Exit, StorageError
 from mesh.exec.environment import without_ours
 from mesh.exec.passing import RUN_ENV, shipped
 from mesh.graph import Graph
@@ -70,8 +70,13 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
                 await command.run(peer)
             await peer.shell.until_ended()
         finally:
-            runs.write(place, known.ended(peer.shelf.attempts))
-            await agents.end()
+            try:
+                runs.write(place, known.ended(peer.shelf.attempts))
+            except StorageError as error:
+                # What the run was for is done.
+                board.news(Notice(f"`dte logs` will not know of this run: {error}"))
+            finally:
+                await agents.end()
 
     outcome = await Peer(settings, board, ledger=request.ledger, started=started).live(body)
     return exit_code_of(outcome, command.exit_code)

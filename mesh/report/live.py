@@ -76,7 +76,6 @@ class LiveReporter:
 
     def news(self, item: News, t_ms: int) -> None:
         """Something has happened."""
-        over = self._summary.over
         self._summary.apply(item, t_ms)
         match item:
             case TaskEnded():
@@ -84,11 +83,9 @@ class LiveReporter:
             case TaskRequeued():
                 self._logs.new_attempt(item.task, f"attempt {item.attempt} came to nothing: {item.reason}")
                 self._say(telling.requeued_line(item))
-            case _ if not over:  # agents that leave when all is done are no news
+            case _:
                 for line in telling.mesh_lines(item, self._summary):
                     self._say(line)
-            case _:
-                pass
         self._draw(t_ms)
 
     def log(self, task: TaskId, data: bytes) -> None:

@@ -33,7 +33,6 @@ class PlainReporter:
 
     def news(self, item: News, t_ms: int) -> None:
         """Something has happened."""
-        over = self._summary.over
         self._summary.apply(item, t_ms)
         match item:
             case TaskEnded():
@@ -44,11 +43,9 @@ class PlainReporter:
                 self._waiting.pop(item.task, None)
                 self._logs.new_attempt(item.task, f"attempt {item.attempt} came to nothing: {item.reason}")
                 self._pen.line(telling.requeued_line(item))
-            case _ if not over:  # agents that leave when all is done are no news
+            case _:
                 for line in telling.mesh_lines(item, self._summary):
                     self._pen.line(line)
-            case _:
-                pass
 
     def log(self, task: TaskId, data: bytes) -> None:
         """The next bytes of a task's output."""

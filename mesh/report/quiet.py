@@ -22,12 +22,11 @@ class QuietReporter:
 
     def news(self, item: News, t_ms: int) -> None:
         """Something has happened."""
-        over = self._summary.over
         self._summary.apply(item, t_ms)
         if isinstance(item, TaskEnded) and item.status == "failure" and item.problem:
             # The tool shows the log; this is what the log does not say.
             self._pen.line(f"dte: {words.one_line(item.task)}: {words.one_line(item.problem)}")
-        elif not over:
+        else:
             for line in telling.mesh_lines(item, self._summary):
                 self._pen.line(line)
 

@@ -47,6 +47,8 @@ ALIKE_MAX: Final = 3
 def mesh_lines(item: News, summary: Summary) -> list[str]:
     """The lines for news of the mesh itself, which `summary` has taken; none for news of a task that went its way, nor for more notices of one kind than a person reads."""
     match item:
+        case AgentJoined() | AgentLeft() if summary.over:  # agents that leave when all is done are no news
+            return []
         case AgentJoined() if item.slots:
             return [f"dte: {words.one_line(item.name)} joined ({words.count(item.slots, 'slot')})"]
         case AgentLeft():

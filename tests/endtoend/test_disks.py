@@ -88,6 +88,15 @@ def test_main_names_the_file_that_stands_in_the_way(site_of: MakeSite, what: str
     assert "Traceback" not in main.text
 
 
+def test_a_run_that_leaves_no_word_of_its_logs_says_why_and_ends_its_agents(site_of: MakeSite) -> None:
+    site = site_of(toml(t='command = "rm -r $SITE/main/data/runs"'))
+    main = site.main("t", "--agents", "1", "--agent-wait", "60s", listen=False)
+    assert main.ended() == 0
+    assert "`dte logs` will not know of this run: cannot write" in main.text
+    assert any("will not know of this run" in notice for notice in main.json["notices"])
+    site.is_quiet()
+
+
 def test_a_file_in_the_place_of_the_data_directory_is_a_usage_error(site_of: MakeSite) -> None:
     site = site_of(ONE)
     place = site.root / "file"

@@ -179,12 +179,14 @@ def test_agents_come_and_go_until_the_run_is_over(say, plain, out):
     plain.news(Notice("first\nsecond"), 10)
     plain.news(RunEnded("success"), 20)
     plain.news(say.left("agent-3"), 30)
+    plain.news(Notice("what could not be kept"), 30)
     assert out.getvalue().splitlines() == [
         "dte: agent-1 joined (2 slots)",
         "dte: agent-1 left: SIGTERM",
         "dte: agent-2 was lost: no answer for 4 s; what it had is run elsewhere",
         "dte: first",
         "     second",
+        "dte: what could not be kept",
     ]
 
 
