@@ -10,6 +10,7 @@ from mesh.errors import Exit
 from mesh.node.peer import Outcome, Peer
 from mesh.node.settings import Settings
 from mesh.protocol.news import News, Notice
+from mesh.report.pen import Pen
 from mesh.types import TaskId
 
 ALIVE_MS = 60_000
@@ -20,7 +21,7 @@ class AgentLog:
     """An observer that prints a line for everything a person may want to know of an agent."""
 
     def __init__(self, out: TextIO) -> None:
-        self._out = out
+        self._pen = Pen(out)
         self._last = time.monotonic()
 
     def news(self, item: News) -> None:
@@ -33,7 +34,7 @@ class AgentLog:
 
     def line(self, text: str) -> None:
         """One line, at once."""
-        print(f"dte: {text}", file=self._out, flush=True)
+        self._pen.line(f"dte: {text}")
         self._last = time.monotonic()
 
     async def still_here(self) -> None:

@@ -153,6 +153,22 @@ def test_an_agent_that_gets_sigterm_says_goodbye_and_its_tasks_run_elsewhere(sit
     assert sorted(completions(main.ledger)) == sorted(ALL)
 
 
+@pytest.mark.parametrize("closed", ["exec >/dev/full", "exec > >(true)"], ids=["a full disk", "a reader that is gone"])
+def test_an_agent_that_nobody_can_hear_goes_on(site_of: MakeSite, closed: str) -> None:
+    site = site_of(PAUSES)
+    main = site.main("t0", "t1", "--agent-wait", "60s")
+    agent = site.agent("agent-1", first=closed)
+    assert (main.ended(), agent.ended()) == (0, 0)
+    assert {task["where"] for task in main.tasks.values()} == {"agent-1"}
+    assert agent.text == ""
+
+
+def test_an_agent_is_not_ended_by_what_its_output_has_no_signs_for(site_of: MakeSite) -> None:
+    agent = site_of(PAUSES).agent("café", "--wait", "1s", PYTHONIOENCODING="ascii:strict")
+    assert agent.ended() == 0
+    assert "agent caf? (1 slot) looks for run" in agent.text
+
+
 def test_a_second_signal_does_not_wait(site_of: MakeSite) -> None:
     task = """command = '''trap "" TERM; touch $SITE/begun; while true; do sleep 1; done'''"""
     site = site_of(toml(t=task))
