@@ -19,10 +19,18 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
+def readable(text: str) -> str:
+    """`text` as it can be told to anybody: a file's name may be no UTF-8, and what is not has no place in JSON."""
+    return text.encode(errors="replace").decode()
+
+
 class MeshError(Exception):
     """Anything that the project raises on purpose."""
 
     exit_code: Exit = Exit.MESH
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(readable(text))
 
 
 class LocalError(MeshError):

@@ -74,12 +74,12 @@ def _ask_known(run_id: str, task: str) -> Ask:
     """The newest run of this directory, or of that name, that has the task."""
     from pathlib import Path
 
-    from mesh.errors import UsageError
+    from mesh.errors import UsageError, readable
     from mesh.store.home import home
     from mesh.store.runs import Runs
 
     data_dir = home()
-    here = str(Path.cwd())
+    here = readable(str(Path.cwd()))
     runs = [run for run in Runs(data_dir).known() if run.run_id == run_id or (not run_id and run.workspace == here)]
     fitting = [run for run in runs if run.running or (run.attempts if not task else task in run.attempts)]
     if not runs:

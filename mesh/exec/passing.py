@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from mesh.errors import UsageError
+from mesh.errors import UsageError, readable
 from mesh.exec.environment import OWN_PREFIX
 from mesh.wire.canonical import Reader
 
@@ -37,7 +37,7 @@ def shipped(environ: Mapping[str, str], names: Collection[str], *, hidden: Colle
         and not any(secret in value for secret in hidden if secret)
     }
     for name, value in values.items():
-        if not value.isascii() and value != value.encode(errors="replace").decode():
+        if not value.isascii() and value != readable(value):
             raise UsageError(f"--pass-env {name}: its value is not UTF-8, so it cannot be passed to agents")
     return {"values": values, "unset": [name for name in names if "*" not in name and name not in environ]}
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast, get_args
 
-from mesh.errors import RemoteError
+from mesh.errors import RemoteError, readable
 from mesh.ledger.intoto import BASE_URI, Sealable, Statement, descriptor, digest_of, read_digest
 from mesh.types import Blob, Digest, Epoch, NodeId, Seq, TaskId, UnixMs
 from mesh.wire import canonical
@@ -206,7 +206,7 @@ def _blob(digest: Digest, annotations: dict[str, Any] | None) -> Blob:
 
 def _cut(problem: str) -> str:
     # What a tool prints need not be text; a completion must not be lost for it.
-    text = problem.encode(errors="replace").decode()
+    text = readable(problem)
     return text if len(text) <= PROBLEM_CHARS_MAX else f"{text[: PROBLEM_CHARS_MAX - 1]}…"
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import IO, Final
 
 import trio
+from msgspec.structs import replace
 
-from mesh.errors import StorageError
+from mesh.errors import StorageError, readable
 from mesh.protocol.news import News, Notice
 from mesh.report.events import event_line
 from mesh.report.foresight import Foresees, NowAndThen
@@ -56,6 +57,8 @@ class Board:
     def news(self, item: News) -> None:
         """Fold it, show it, write it."""
         t_ms = self._t_ms()
+        if isinstance(item, Notice):  # it may name what is in the workspace
+            item = replace(item, text=readable(item.text))
         self.summary.apply(item, t_ms)
         self._reporter.news(item, t_ms)
         if self._events is not None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import trio
 
-from mesh.errors import CorruptError, MeshError, StorageError
+from mesh.errors import CorruptError, MeshError, StorageError, readable
 from mesh.node.logs import LogBook
 from mesh.node.outlets import Outlet
 from mesh.node.tools import Tools
@@ -84,7 +84,7 @@ class Deliveries:
         except (MissingError, CorruptError) as error:
             self._happen(ev.Undelivered(effect.task, effect.attempt, str(error), local=False))
         except (MeshError, OSError) as error:
-            self._happen(ev.Undelivered(effect.task, effect.attempt, str(error), local=True))
+            self._happen(ev.Undelivered(effect.task, effect.attempt, readable(str(error)), local=True))
         else:
             self._happen(ev.Delivered(effect.task, effect.attempt, made_here))
             if outlet is not None:

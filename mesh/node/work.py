@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from mesh.adapters.base import Outcome
 from mesh.adapters.nx.errors import WorkerError
 from mesh.adapters.turbo.errors import TurboError
-from mesh.errors import CorruptError, MeshError, RemoteError, StorageError
+from mesh.errors import CorruptError, MeshError, RemoteError, StorageError, readable
 from mesh.graph import Graph, Task
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
@@ -166,7 +166,7 @@ class Work:
         except MeshError as error:
             return ev.Handed(task, attempt, str(error), never=True)
         except OSError as error:
-            return ev.Handed(task, attempt, f"this machine could not run it: {error}")
+            return ev.Handed(task, attempt, readable(f"this machine could not run it: {error}"))
 
     async def _restore(self, need: fx.Need) -> None:
         if self._present.get(need.task) == need.outputs.digest:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from mesh.errors import RemoteError
+from mesh.errors import RemoteError, readable
 from mesh.store.files import storing, write_atomically
 from mesh.types import Blob, Digest, TaskId
 from mesh.wire import canonical
@@ -91,7 +91,7 @@ class Runs:
 
 def begin_here(run_id: str, workspace: Path, url: str, token: str) -> KnownRun:
     """A run of this process."""
-    return KnownRun(run_id, str(workspace), os.getpid(), url, token)
+    return KnownRun(run_id, readable(str(workspace)), os.getpid(), url, token)
 
 
 def _over(attempts: Attempts) -> Attempts:

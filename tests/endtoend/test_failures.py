@@ -1,5 +1,7 @@
 """What a run does about tasks that fail, as who waits for it sees it: native tasks on real agents."""
 
+import os
+
 from tests.endtoend.mesh_under_test import MakeSite, completions, dte, until
 from tests.endtoend.workspaces import toml, wait_for
 
@@ -100,6 +102,18 @@ def test_the_log_of_a_task_can_be_read_while_it_runs_and_afterwards_with_every_a
     assert logs("talks", "--attempt", "1").splitlines() == ["begun", "tried on agent-1"]
     assert logs().splitlines() == ["talks  success  2 attempts"]
     assert "no run here has had a task" in dte("logs", "other", cwd=machine.workspace, env=site.environ(machine)).stderr
+
+
+def test_a_run_goes_on_where_the_names_of_files_are_no_utf_8(site_of: MakeSite) -> None:
+    site = site_of(toml(t='command = "echo done"'))
+    machine = site.machine("main")
+    machine.workspace = machine.workspace.rename(machine.workspace.with_name(os.fsdecode(b"w\xe9")))
+    command = site.main("--", os.fsdecode(b"caf\xe9"), on=machine, listen=False)
+    assert command.ended() == 127
+    assert "caf?: command not found" in command.json["notices"]
+    assert site.main("t", on=machine, listen=False).ended() == 0
+    said = dte("logs", "t", cwd=machine.workspace, env=site.environ(machine))
+    assert said.stdout == "done\n"
 
 
 def test_a_task_that_hangs_is_told_with_its_agent_and_its_last_line(site_of: MakeSite) -> None:

@@ -1,5 +1,7 @@
 """One value, one sequence of bytes; and a reader that names the field where something is not what it should be."""
 
+import os
+
 import pytest
 
 from mesh.errors import RemoteError
@@ -118,3 +120,8 @@ def test_texts_and_lists_have_limits():
 
 def test_a_field_that_is_null_is_not_there():
     assert [READ.has(name) for name in ("text", "null", "nothing")] == [True, False, False]
+
+
+def test_what_an_error_says_of_a_file_can_be_written_whatever_the_name_of_the_file_is():
+    error = RemoteError("corrupt", os.fsdecode(b"out/caf\xe9"))
+    assert canonical.encode(str(error)) == b'"corrupt: out/caf?"'
