@@ -29,7 +29,7 @@ class AgentLog:
         if isinstance(item, Notice):
             self.line(item.text)
 
-    def log(self, task: TaskId, data: bytes) -> None:
+    def log(self, task: TaskId, attempt: int, data: bytes) -> None:
         """Logs are shown where the run is."""
 
     def line(self, text: str) -> None:

@@ -69,9 +69,9 @@ class Board:
                 self._events = None
                 self.news(Notice(f"--events has ended: {error}"))
 
-    def log(self, task: TaskId, data: bytes) -> None:
+    def log(self, task: TaskId, attempt: int, data: bytes) -> None:
         """Show it."""
-        self._reporter.log(task, data)
+        self._reporter.log(task, attempt, data)
 
     def failed(self, reason: str) -> None:
         """The run could not begin: `--json` has the reason, and it is for the caller to tell the person."""

@@ -55,7 +55,10 @@ class Deliveries:
     def deliver(self, effect: fx.Deliver) -> None:
         """Bring one task."""
         outlet = self._outlets.get(effect.task)
-        shown = None if effect.log is None else self._logs.complete(effect.task, effect.attempt, effect.log)
+        shown = None
+        if effect.log is not None:
+            shown = self._logs.complete(effect.task, effect.attempt, effect.log)
+            self._logs.forget(effect.task)
         if outlet is None and shown is None and (effect.outputs is None or effect.in_place):
             self._happen(ev.Delivered(effect.task, effect.attempt))
         else:
@@ -110,7 +113,7 @@ class Deliveries:
     async def _fetch(self, effect: fx.Deliver, outlet: Outlet | None, shown: int | None) -> None:
         if effect.log is not None and shown is not None:
             await self._transfers.ensure(effect.log, effect.holders)
-            self._logs.show_rest(effect.task, effect.log, shown)
+            self._logs.show_rest(effect.task, effect.attempt, effect.log, shown)
         if effect.outputs is not None and (outlet is not None or not effect.in_place):
             await self._transfers.ensure(effect.outputs, effect.holders)
 

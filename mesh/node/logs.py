@@ -65,15 +65,21 @@ class Spool:
 
 
 class Stream:
-    """One execution's output: `write` is the runner's log sink."""
+    """One execution's output: `write` is the runner's log sink.
 
-    def __init__(self, task: TaskId, attempt: int, store: BlobStore, send: Callable[[Log], None]) -> None:
+    `told_as` is asked under which attempt a task's output is sent now, and says 0 while it is not. Under another one than before it is sent from its beginning: who has
+    awarded the task anew expects a log of that award.
+    """
+
+    def __init__(
+        self, task: TaskId, store: BlobStore, told_as: Callable[[TaskId], int], send: Callable[[Log], None]
+    ) -> None:
         self._task = task
-        self._attempt = attempt
+        self._told_as = told_as
         self._send = send
         self._store = store
         self._spool = Spool(store)
-        self._unsent = bytearray()
+        self._attempt = 0
         self._sent = 0
         self.problem: Exception | None = None
 
@@ -86,29 +92,36 @@ class Stream:
         except Exception as error:  # noqa: BLE001  it is raised again, where somebody can act on it
             self.problem = error
             return
-        self._unsent += data
-        if len(self._unsent) >= PIECE_MAX_BYTES:
+        if self._spool.size - self._sent >= PIECE_MAX_BYTES:
             self.flush()
 
     def conclude(self, whole: bytes) -> None:
         """What has been written was for those who watch: `whole` is what counts."""
+        self.flush()
         self._spool.abort()
         self._spool = Spool(self._store)
+        self._sent = len(whole)
         try:
             self._spool.write(whole)
         except StorageError as error:
             self.problem = error
 
     def flush(self) -> None:
-        """Send what has come in."""
-        while self._unsent:
-            piece = bytes(self._unsent[:PIECE_MAX_BYTES])
-            del self._unsent[:PIECE_MAX_BYTES]
-            self._send(Log(self._task, self._attempt, self._sent, base64.b64encode(piece).decode()))
+        """Send what has come in, as far as may be now; what is left is in the blob."""
+        while self.problem is None and (attempt := self._told_as(self._task)):
+            if attempt != self._attempt:
+                self._attempt, self._sent = attempt, 0
+            if self._sent >= self._spool.size:
+                return
+            try:
+                piece = self._spool.read(self._sent, PIECE_MAX_BYTES)
+            except OSError:
+                return
+            self._send(Log(self._task, attempt, self._sent, base64.b64encode(piece).decode()))
             self._sent += len(piece)
 
     def finish(self) -> Blob:
-        """All of it, in the store, and sent. Raises `StorageError`."""
+        """All of it, in the store. Raises `StorageError`."""
         if self.problem is not None:
             raise self.problem
         self.flush()
@@ -120,31 +133,44 @@ class Stream:
 
 
 class _Seen:
-    def __init__(self, attempt: int, store: BlobStore) -> None:
-        self.attempt = attempt
+    """What has come of one attempt."""
+
+    def __init__(self, store: BlobStore) -> None:
         self.spool = Spool(store)
         self.whole = True
         self.last_at = time.monotonic()
+        self._kept: Blob | None = None
+
+    def keep(self) -> Blob:
+        """All of it, in the store; nothing where the disk is full, which is told when the blob is fetched."""
+        if self._kept is None:
+            try:
+                self._kept = self.spool.finish()
+            except Exception:  # noqa: BLE001
+                self.spool.abort()
+                self._kept = EMPTY
+        return self._kept
+
+
+Show = Callable[[TaskId, int, bytes], None]
+"""(task, attempt, data): the next bytes of what that attempt has written."""
 
 
 class LogBook:
-    """The main job's side: pieces in, shown as they come; and at the end the whole, checked."""
+    """The main job's side: pieces in, shown as they come; and at the end the whole, checked. Every attempt has a log of its own."""
 
-    def __init__(self, store: BlobStore, show: Callable[[TaskId, bytes], None]) -> None:
+    def __init__(self, store: BlobStore, show: Show) -> None:
         self._store = store
         self._show = show
-        self._seen: dict[TaskId, _Seen] = {}
+        self._seen: dict[TaskId, dict[int, _Seen]] = {}
 
     def piece(self, message: Log) -> None:
         """A piece has come. One that does not fit where it should is not shown: the blob will tell."""
-        seen = self._seen.get(message.task)
-        if seen is None or seen.attempt < message.attempt:
-            if seen is not None:
-                seen.spool.abort()
-            seen = self._seen[message.task] = _Seen(message.attempt, self._store)
-        if seen.attempt != message.attempt or message.offset != seen.spool.size:
-            seen.whole = seen.whole and seen.attempt != message.attempt
-            return
+        attempts = self._seen.setdefault(message.task, {})
+        seen = attempts.get(message.attempt)
+        if seen is None:
+            seen = attempts[message.attempt] = _Seen(self._store)
+        seen.whole = seen.whole and message.offset == seen.spool.size
         if not seen.whole:
             return
         try:
@@ -154,17 +180,20 @@ class LogBook:
         except Exception:  # noqa: BLE001  a bad piece or a full disk: the blob will tell
             seen.whole = False
             return
-        self._show(message.task, data)
+        self._show(message.task, message.attempt, data)
+
+    def _of(self, task: TaskId, attempt: int) -> _Seen | None:
+        return self._seen.get(task, {}).get(attempt)
 
     def read(self, task: TaskId, attempt: int, offset: int, limit: int) -> bytes:
-        """Some of what has come of a running attempt, which may have begun under an earlier number."""
-        seen = self._seen.get(task)
-        return b"" if seen is None or seen.attempt > attempt else seen.spool.read(offset, limit)
+        """Some of what has come of an attempt."""
+        seen = self._of(task, attempt)
+        return b"" if seen is None else seen.spool.read(offset, limit)
 
     def last_of(self, task: TaskId, attempt: int) -> tuple[int | None, str]:
         """For how many milliseconds nothing has come of a running attempt, and the last line that did; None where nothing has come at all."""
-        seen = self._seen.get(task)
-        if seen is None or seen.attempt > attempt:
+        seen = self._of(task, attempt)
+        if seen is None:
             return None, ""
         size = seen.spool.size
         tail = seen.spool.read(max(0, size - LAST_LINE_BYTES), LAST_LINE_BYTES).decode(errors="replace").split("\n")
@@ -172,20 +201,18 @@ class LogBook:
         return int((time.monotonic() - seen.last_at) * 1000), said[-1][:LAST_LINE_CHARS] if said else ""
 
     def complete(self, task: TaskId, attempt: int, log: Blob) -> int | None:
-        """None where all of `log` has been shown and is in the store; else how many of its bytes have been shown."""
-        seen = self._seen.pop(task, None)
-        if seen is None or seen.attempt != attempt:
-            if seen is not None:
-                seen.spool.abort()
+        """None where all of `log`, which that attempt has left, has been shown and is in the store; else how many of its bytes have been shown."""
+        seen = self._of(task, attempt)
+        if seen is None:
             return None if log.size == 0 else 0
-        shown = seen.spool.size
-        try:
-            return None if seen.spool.finish() == log else min(shown, log.size)
-        except Exception:  # noqa: BLE001  a full disk is told when the blob is fetched
-            seen.spool.abort()
-            return min(shown, log.size)
+        return None if seen.keep() == log else min(seen.spool.size, log.size)
 
-    def show_rest(self, task: TaskId, log: Blob, shown: int) -> None:
+    def forget(self, task: TaskId) -> None:
+        """One attempt counts: of the others nothing is kept."""
+        for seen in self._seen.pop(task, {}).values():
+            seen.spool.abort()
+
+    def show_rest(self, task: TaskId, attempt: int, log: Blob, shown: int) -> None:
         """Show what of `log`, which is in the store, has not been shown."""
         path = self._store.find(log.digest)
         if path is None:
@@ -193,4 +220,4 @@ class LogBook:
         with path.open("rb") as file:
             file.seek(shown)
             while data := file.read(PIECE_MAX_BYTES):
-                self._show(task, data)
+                self._show(task, attempt, data)

@@ -77,8 +77,8 @@ class Observer(Protocol):
     def news(self, item: News) -> None:
         """Something has happened."""
 
-    def log(self, task: TaskId, data: bytes) -> None:
-        """The next bytes of a task's output."""
+    def log(self, task: TaskId, attempt: int, data: bytes) -> None:
+        """The next bytes of what an attempt of a task has written."""
 
 
 class Outcome(Struct):
@@ -215,6 +215,7 @@ class Peer:
         self.work = Work(
             nursery,
             self._worked,
+            self._told_as,
             self._send_log,
             self.tools,
             self.transfers,
@@ -469,14 +470,26 @@ class Peer:
             self._notice(f"peer {peer[:8]} was cut off: {error}")
             return
         if isinstance(message, Log):
-            self.logs.piece(message)
+            self._show_log(peer, message)
         elif message is not None:
             self.shell.happen(ev.Received(peer, message))
 
-    def _send_log(self, message: Log) -> None:
-        main = self.shell.node.main
-        if main == self.identity.key.node_id:
+    def _show_log(self, node: NodeId, message: Log) -> None:
+        """What comes late, of an attempt that does not count any more, would be taken for more of a task that is over."""
+        leader = self.shell.node.leader
+        state = leader.market.tasks.get(message.task) if leader is not None else None
+        if state is not None and state.live(node, message.attempt) is not None:
             self.logs.piece(message)
+
+    def _told_as(self, task: TaskId) -> int:
+        """The main job knows what runs here by the award that is valid now."""
+        job = self.shell.node.worker.jobs.get(task)
+        return 0 if job is None or self.shell.node.main is None else job.award.attempt
+
+    def _send_log(self, message: Log) -> None:
+        main, me = self.shell.node.main, self.identity.key.node_id
+        if main == me:
+            self._show_log(me, message)
         elif main is not None:
             self.links.send(main, codec.encode(message))
 

@@ -30,6 +30,7 @@ class Work:
         self,
         nursery: trio.Nursery,
         happen: Callable[[ev.Event], None],
+        told_as: Callable[[TaskId], int],
         send_log: Callable[[Log], None],
         tools: Tools,
         transfers: Transfers,
@@ -39,6 +40,7 @@ class Work:
     ) -> None:
         self._nursery = nursery
         self._happen = happen
+        self._told_as = told_as
         self._send_log = send_log
         self._tools = tools
         self._transfers = transfers
@@ -201,7 +203,7 @@ class Work:
         runner = await self._tools.runner(task)
         await self.remarks.before(task)
         self._happen(ev.TaskRunning(task.id, attempt))
-        stream = Stream(task.id, attempt, self._transfers.store, self._send_log)
+        stream = Stream(task.id, self._transfers.store, self._told_as, self._send_log)
         self._present.pop(task.id, None)
         self._streams[task.id] = stream
         try:

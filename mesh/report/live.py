@@ -81,17 +81,19 @@ class LiveReporter:
             case TaskEnded():
                 self._ended(item)
             case TaskRequeued():
-                self._logs.new_attempt(item.task, f"attempt {item.attempt} came to nothing: {item.reason}")
+                self._logs.came_to_nothing(
+                    item.task, item.attempt, f"attempt {item.attempt} came to nothing: {item.reason}"
+                )
                 self._say(telling.requeued_line(item))
             case _:
                 for line in telling.mesh_lines(item, self._summary):
                     self._say(line)
         self._draw(t_ms)
 
-    def log(self, task: TaskId, data: bytes) -> None:
-        """The next bytes of a task's output; they are shown if it fails."""
+    def log(self, task: TaskId, attempt: int, data: bytes) -> None:
+        """The next bytes of what an attempt of a task has written; they are shown if it fails."""
         if not self._summary.succeeded(task):
-            self._logs.add(task, data)
+            self._logs.add(task, attempt, data)
 
     def tick(self, t_ms: int) -> None:
         """Time has passed."""
@@ -111,6 +113,8 @@ class LiveReporter:
     def _ended(self, end: TaskEnded) -> None:
         if end.status == "success":
             self._logs.drop(end.task)
+        elif end.log is not None:
+            self._logs.counts(end.task, end.attempt)
         # When a run is cancelled, a line for each task that never ran would bury the rest.
         if end.status != "cancelled" or end.task in self._logs:
             self._say(telling.task_line(end))

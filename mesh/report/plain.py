@@ -41,15 +41,17 @@ class PlainReporter:
                 self._tell(item.task)
             case TaskRequeued():
                 self._waiting.pop(item.task, None)
-                self._logs.new_attempt(item.task, f"attempt {item.attempt} came to nothing: {item.reason}")
+                self._logs.came_to_nothing(
+                    item.task, item.attempt, f"attempt {item.attempt} came to nothing: {item.reason}"
+                )
                 self._pen.line(telling.requeued_line(item))
             case _:
                 for line in telling.mesh_lines(item, self._summary):
                     self._pen.line(line)
 
-    def log(self, task: TaskId, data: bytes) -> None:
-        """The next bytes of a task's output."""
-        self._logs.add(task, data)
+    def log(self, task: TaskId, attempt: int, data: bytes) -> None:
+        """The next bytes of what an attempt of a task has written."""
+        self._logs.add(task, attempt, data)
         end = self._waiting.get(task)
         if end is not None and self._has_all(end):
             self._tell(task)
@@ -71,6 +73,8 @@ class PlainReporter:
         self._logs.close()
 
     def _ended(self, end: TaskEnded) -> None:
+        if end.log is not None:
+            self._logs.counts(end.task, end.attempt)
         if is_failure(end):
             # Its log is kept for the end, where a person looks first.
             later = "  (log at the end)" if end.log is not None or end.task in self._logs else ""
@@ -81,7 +85,7 @@ class PlainReporter:
             self._tell(end.task)
 
     def _has_all(self, end: TaskEnded) -> bool:
-        return end.log is None or self._logs.attempt_bytes(end.task) >= end.log.size
+        return end.log is None or self._logs.size(end.task, end.attempt) >= end.log.size
 
     def _tell(self, task: TaskId) -> None:
         end = self._waiting.pop(task, None)

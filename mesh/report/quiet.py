@@ -30,7 +30,7 @@ class QuietReporter:
             for line in telling.mesh_lines(item, self._summary):
                 self._pen.line(line)
 
-    def log(self, task: TaskId, data: bytes) -> None:
+    def log(self, task: TaskId, attempt: int, data: bytes) -> None:
         """The tool prints it."""
 
     def tick(self, t_ms: int) -> None:

@@ -25,8 +25,8 @@ class Reporter(Protocol):
     def news(self, item: News, t_ms: int) -> None:
         """Something has happened."""
 
-    def log(self, task: TaskId, data: bytes) -> None:
-        """The next bytes of a task's output, of one attempt at a time, before or after the news of its end."""
+    def log(self, task: TaskId, attempt: int, data: bytes) -> None:
+        """The next bytes of what an attempt of a task has written, before or after the news of its end."""
 
     def tick(self, t_ms: int) -> None:
         """Time has passed; to be called about four times a second."""

@@ -2,8 +2,8 @@
 
 import secrets
 
-from tests.endtoend.mesh_under_test import MakeSite, completions, dte, processes_with
-from tests.endtoend.workspaces import toml
+from tests.endtoend.mesh_under_test import MakeSite, Relay, completions, dte, processes_with, until
+from tests.endtoend.workspaces import toml, wait_for
 
 
 def test_a_failing_task_fails_the_run_and_its_log_is_the_last_thing_one_reads(site_of: MakeSite) -> None:
@@ -160,3 +160,23 @@ def test_a_task_that_takes_far_too_long_is_copied_and_the_slower_process_is_ende
     assert [line for line in main.out.read_text().splitlines() if line in ("stuck", "done")] == ["done", "done"]
     assert not processes_with("DTE_TASK", "slow")
     assert dte("verify", str(main.ledger)).returncode == 0
+
+
+def test_the_log_of_a_task_whose_agent_was_out_of_reach_for_a_while_is_shown_once_and_whole(site_of: MakeSite) -> None:
+    site = site_of(toml(talks=f'command = "echo begun; {wait_for("go")}; echo ended"\nwhere = "agent"'))
+    machine = site.machine("main")
+    main = site.main("talks", "--agent-wait", "60s", on=machine)
+    relay = Relay(site.address)
+    site.agent("agent-1", "--peer", relay.address)
+    asked = {"cwd": machine.workspace, "env": site.environ(machine)}
+    until("the first line", lambda: dte("logs", "talks", **asked).stdout == "begun\n")
+    relay.cut()
+    main.happens("agent-left")
+    relay.mend()
+    main.happens("task-started", 2)
+    site.tell("go")
+    assert main.ended() == 0
+    lines = main.out.read_text().splitlines()
+    shown = [line for line in lines if line in ("begun", "ended") or line.startswith("── attempt")]
+    assert shown[:1] + shown[2:] == ["begun", "begun", "ended"]
+    assert shown[1].startswith("── attempt 1 came to nothing: agent agent-1 is gone")

@@ -40,7 +40,7 @@ def text(page):
 
 
 def shelf_of(store):
-    book = LogBook(store, lambda _task, _data: None)
+    book = LogBook(store, lambda _task, _attempt, _data: None)
     shelf = LogShelf(store, book.read)
     shelf.hear(GraphAdded(DIGEST, ((T, ()),)))
     return book, shelf

@@ -116,8 +116,8 @@ def test_each_agent_has_a_lane_and_finished_tasks_scroll_above(say, terminal):
 def test_the_end_takes_the_drawing_away_and_gives_the_cursor_back(say, terminal):
     reporter = live(terminal)
     say.tell(reporter, (0, say.joined("agent-1")), (0, say.graph(a="", b="")), (5, say.started("a", "agent-1")))
-    reporter.log(TaskId("a"), b"why it \x1b[31mfailed\n")
-    reporter.log(TaskId("b"), b"of no interest\n")
+    reporter.log(TaskId("a"), 1, b"why it \x1b[31mfailed\n")
+    reporter.log(TaskId("b"), 1, b"of no interest\n")
     say.tell(
         reporter, (1_000, say.failed("a", "agent-1")), (2_000, say.ended("b", "agent-1")), (2_000, RunEnded("failure"))
     )
@@ -190,7 +190,7 @@ def test_it_is_drawn_at_most_eight_times_a_second(say, terminal):
 def test_without_colour_none_is_sent(say, terminal):
     reporter = live(terminal, NO_COLOR="1")
     say.tell(reporter, (0, say.joined("agent-1")), (0, say.graph(a="")), (500, say.failed("a", "agent-1")))
-    reporter.log(TaskId("a"), b"\x1b[31mred\n")
+    reporter.log(TaskId("a"), 1, b"\x1b[31mred\n")
     reporter.close(1)
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", terminal.text())
 

@@ -34,18 +34,18 @@ def plain(out):
 
 
 def test_a_finished_task_is_one_line_with_its_log_under_it(say, plain, out):
-    plain.log(A, b"compiling\n")
-    plain.log(B, b"of another task\n")
-    plain.log(A, b"done")
+    plain.log(A, 1, b"compiling\n")
+    plain.log(B, 1, b"of another task\n")
+    plain.log(A, 1, b"done")
     plain.news(say.ended("p1:a", "agent-1", 1_234), 2_000)
     assert out.getvalue() == "✓ p1:a  1.2 s  agent-1\ncompiling\ndone\n"
 
 
 def test_a_log_that_comes_after_its_tasks_end_is_waited_for(say, plain, out):
-    plain.log(A, b"one\n")
+    plain.log(A, 1, b"one\n")
     plain.news(say.ended("p1:a", "agent-1", log_bytes=8), 2_000)
     assert out.getvalue() == ""
-    plain.log(A, b"two\n")
+    plain.log(A, 1, b"two\n")
     assert out.getvalue() == "✓ p1:a  1.0 s  agent-1\none\ntwo\n"
 
 
@@ -60,9 +60,9 @@ def test_failing_logs_come_last_and_in_full(say, plain, out):
     plain.news(say.joined("agent-1"), 0)
     plain.news(say.graph(p1__a="", p1__b=""), 0)
     for start in range(0, len(whole), 100_000):
-        plain.log(A, whole[start : start + 100_000].encode())
+        plain.log(A, 1, whole[start : start + 100_000].encode())
     plain.news(say.failed("p1:a", "agent-1", 900), 1_000)
-    plain.log(B, b"fine\n")
+    plain.log(B, 1, b"fine\n")
     plain.news(say.ended("p1:b", "agent-1"), 2_000)
     plain.news(RunEnded("failure"), 2_100)
     before = out.getvalue()
@@ -114,7 +114,7 @@ def test_what_a_command_did_without_the_mesh_is_counted_and_no_time_is_told_of_i
 def test_what_a_task_had_written_when_the_run_was_stopped_is_shown(say, plain, out):
     plain.news(say.graph(p1__a=""), 0)
     plain.news(say.started("p1:a", "agent-1"), 1)
-    plain.log(A, b"waiting for a server\n")
+    plain.log(A, 1, b"waiting for a server\n")
     plain.close(130)
     assert "· p1:a  what it had written\nwaiting for a server\n" in out.getvalue()
     assert "dte: stopped by a signal (exit code 130); 1 task: 1 not finished\n" in out.getvalue()
@@ -130,7 +130,7 @@ def test_a_commands_own_exit_code_is_not_taken_for_a_signal(say, plain, out):
 
 def test_tasks_that_never_ran_do_not_bury_a_cancelled_run(say, plain, out):
     plain.news(say.ended("p1:a", "", 0, status="cancelled"), 5)
-    plain.log(B, b"it was here\n")
+    plain.log(B, 1, b"it was here\n")
     plain.news(say.ended("p1:b", "agent-1", 9, status="cancelled"), 5)
     assert out.getvalue() == "· p1:b  cancelled\nit was here\n"
 
@@ -147,10 +147,10 @@ def test_skipped_cached_and_repeated_tasks_say_so(say, plain, out):
 
 
 def test_a_task_that_runs_again_says_why_and_keeps_both_logs(say, plain, out):
-    plain.log(A, b"first\n")
+    plain.log(A, 1, b"first\n")
     plain.news(TaskRequeued(A, "agent-1", 1, "agent-1 was lost"), 100)
-    plain.log(A, b"second\n")
-    plain.news(say.ended("p1:a", "agent-2", attempts=2, log_bytes=7), 2_000)
+    plain.log(A, 2, b"second\n")
+    plain.news(say.ended("p1:a", "agent-2", attempts=2, attempt=2, log_bytes=7), 2_000)
     assert out.getvalue().splitlines() == [
         "↻ p1:a  runs again: attempt 1 on agent-1: agent-1 was lost",
         "✓ p1:a  1.0 s  agent-2  attempt 2",
@@ -214,11 +214,11 @@ def test_there_is_a_sign_of_life_every_thirty_seconds(say, kind):
 
 def test_what_a_log_says_cannot_draw_but_keeps_its_colours(say, out):
     reporter = make_reporter("plain", out, io.StringIO(), {})
-    reporter.log(A, b"\x1b[2J\x1b[31mred\x1b[0m\x1b]0;title\x07\n")
+    reporter.log(A, 1, b"\x1b[2J\x1b[31mred\x1b[0m\x1b]0;title\x07\n")
     reporter.news(say.ended("p1:a"), 5)
     assert out.getvalue().endswith("\n\x1b[31mred\x1b[0m\n")
     bare = make_reporter("plain", out, io.StringIO(), {"NO_COLOR": "1"})
-    bare.log(A, b"\x1b[31mred\x1b[0m\n")
+    bare.log(A, 1, b"\x1b[31mred\x1b[0m\n")
     bare.news(say.ended("p1:a"), 5)
     assert out.getvalue().endswith("\nred\n")
 
@@ -234,7 +234,7 @@ def test_what_a_log_says_cannot_draw_but_keeps_its_colours(say, out):
 )
 def test_a_log_is_folded_as_the_ci_knows_it(say, out, environ, head, tail):
     reporter = make_reporter("auto", out, io.StringIO(), environ)
-    reporter.log(A, b"words\n")
+    reporter.log(A, 1, b"words\n")
     reporter.news(say.ended("p1:a", "agent-1"), 5)
     assert out.getvalue() == f"{head}  1.0 s  agent-1\nwords\n{tail}"
 
@@ -242,7 +242,7 @@ def test_a_log_is_folded_as_the_ci_knows_it(say, out, environ, head, tail):
 def test_a_gitlab_section_has_a_name_of_its_own_and_the_tasks_duration(say, out):
     reporter = make_reporter("auto", out, io.StringIO(), {"GITLAB_CI": "true"})
     for task in (A, B):
-        reporter.log(task, b"words\n")
+        reporter.log(task, 1, b"words\n")
         reporter.news(say.ended(task, "agent-1", 60_000), 5)
     lines = out.getvalue().split("\n")
     start, end = (int(lines[at].split(":")[1]) for at in (0, 2))
@@ -256,7 +256,7 @@ def test_a_wrapped_tools_tasks_are_left_to_it(say):
     quiet = make_reporter("quiet", out, err, {})
     quiet.news(say.joined("agent-1", 2), 0)
     quiet.news(say.graph(p1__a="", p1__b=""), 0)
-    quiet.log(A, b"a log\n")
+    quiet.log(A, 1, b"a log\n")
     quiet.news(say.ended("p1:a", "agent-1"), 1_000)
     quiet.news(say.failed("p1:b", "agent-1", problem="ended after 30m: its time was up"), 2_000)
     quiet.news(RunEnded("failure"), 2_000)
@@ -302,7 +302,7 @@ def test_a_reader_that_went_away_does_not_stop_the_run(say):
     os.close(reading)
     with os.fdopen(writing, "w") as out:
         reporter = make_reporter("plain", out, out, {})
-        reporter.log(A, b"words\n")
+        reporter.log(A, 1, b"words\n")
         reporter.news(say.ended("p1:a"), 5)
         reporter.close(0)
 
@@ -319,7 +319,7 @@ def test_a_pipe_that_is_full_and_must_not_block_still_gets_every_byte(say):
     reader = threading.Thread(target=read)
     with os.fdopen(writing, "w") as out:
         reporter = make_reporter("plain", out, out, {})
-        reporter.log(A, b"x" * 3_000_000)
+        reporter.log(A, 1, b"x" * 3_000_000)
         reader.start()
         reporter.news(say.ended("p1:a"), 5)
         reporter.close(0)
@@ -332,7 +332,7 @@ def test_a_stream_that_cannot_say_a_tick_gets_signs_that_it_can(say):
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
     reporter = make_reporter("plain", out, out, {})
-    reporter.log(A, "naïve\n".encode())
+    reporter.log(A, 1, "naïve\n".encode())
     reporter.news(say.ended("p1:a", "agent-1"), 5)
     out.flush()
     assert raw.getvalue() == b"+ p1:a  1.0 s  agent-1\nna?ve\n"
