@@ -27,6 +27,8 @@ from mesh.wire.frames import FRAME_BYTES_MAX, FrameDecoder, encode_frame
 
 OUTBOX_BYTES_MAX: Final = 32 * 1024 * 1024
 assert OUTBOX_BYTES_MAX > FRAME_BYTES_MAX  # Every frame can be sent on an idle link.
+BULK_BYTES_MAX: Final = 1024 * 1024
+"""So much may wait in the outbox before bulk is held back."""
 FLUSH_MS: Final = 2_000
 """How long a link that ends on purpose goes on sending what was sent before."""
 
@@ -101,6 +103,11 @@ class Link:
         self._outbox.append(data)
         self._outbox_bytes += len(data)
         self._changed.unpark_all()
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether what is sent now would come late, and all that is sent after it: what can wait is to wait here."""
+        return bool(self.reason) or self._outbox_bytes >= BULK_BYTES_MAX
 
     def frames(self) -> AsyncIterator[bytes]:
         """What the peer sends, frame by frame, until the link is over: then see `reason`. For one reader."""

@@ -59,6 +59,11 @@ class Links:
         if current is not None:
             current.link.send(frame)
 
+    def has_room(self, peer: NodeId) -> bool:
+        """Whether bulk may be sent to `peer` without delaying what is sent after it."""
+        current = self._links.get(peer)
+        return current is not None and not current.link.is_congested
+
     def close(self, peer: NodeId, reason: str) -> None:
         """End the link to `peer`, for good."""
         self._banned[peer] = None

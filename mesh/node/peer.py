@@ -15,6 +15,7 @@ from typing import Final, Protocol, assert_never, get_args
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mesh.adapters.native.drift import drift
 from mesh.adapters.turbo.drift import drift as turbo_drift
@@ -470,6 +471,8 @@ class Peer:
             self._notice(f"peer {peer[:8]} was cut off: {error}")
             return
         if isinstance(message, Log):
+            # The core hears that its sender is there, and nothing else of it.
+            self.shell.happen(ev.Received(peer, replace(message, data="")))
             self._show_log(peer, message)
         elif message is not None:
             self.shell.happen(ev.Received(peer, message))
@@ -482,9 +485,11 @@ class Peer:
             self.logs.piece(message)
 
     def _told_as(self, task: TaskId) -> int:
-        """The main job knows what runs here by the award that is valid now."""
-        job = self.shell.node.worker.jobs.get(task)
-        return 0 if job is None or self.shell.node.main is None else job.award.attempt
+        """The main job knows what runs here by the award that is valid now. What it cannot be told at once waits here, and delays neither beats nor results."""
+        job, main = self.shell.node.worker.jobs.get(task), self.shell.node.main
+        if job is None or main is None or (main != self.identity.key.node_id and not self.links.has_room(main)):
+            return 0
+        return job.award.attempt
 
     def _send_log(self, message: Log) -> None:
         main, me = self.shell.node.main, self.identity.key.node_id

@@ -147,7 +147,7 @@ class Running:
 
 
 class Relay:
-    """A way to `target` that can be cut and mended."""
+    """A way to `target` that can be cut and mended, and held: then what is sent waits."""
 
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
@@ -155,6 +155,8 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._ends: list[socket.socket] = []
         self.is_cut = False
+        self.open = threading.Event()
+        self.open.set()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -167,6 +169,12 @@ class Relay:
 
     def mend(self) -> None:
         self.is_cut = False
+
+    def hold(self) -> None:
+        self.open.clear()
+
+    def release(self) -> None:
+        self.open.set()
 
     def _accept(self) -> None:
         while True:
@@ -182,10 +190,10 @@ class Relay:
             for one, other in (near, far), (far, near):
                 threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
 
-    @staticmethod
-    def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
             while data := one.recv(65_536):
+                self.open.wait()
                 other.sendall(data)
         for end in (one, other):
             with suppress(OSError):

@@ -180,3 +180,31 @@ def test_the_log_of_a_task_whose_agent_was_out_of_reach_for_a_while_is_shown_onc
     shown = [line for line in lines if line in ("begun", "ended") or line.startswith("── attempt")]
     assert shown[:1] + shown[2:] == ["begun", "begun", "ended"]
     assert shown[1].startswith("── attempt 1 came to nothing: agent agent-1 is gone")
+
+
+def test_a_log_that_its_link_cannot_carry_breaks_no_link_and_is_shown_whole(site_of: MakeSite) -> None:
+    line = "one of many lines that nobody will ever read"
+    command = f"yes {line} | head -n 900000; touch $SITE/written; {wait_for('go')}"
+    site = site_of(toml(chatty=f'command = "{command}"\nwhere = "agent"'))
+    trace = site.root / "trace"
+    main = site.main("chatty", "--agent-wait", "60s")
+    relay = Relay(site.address)
+    site.agent("agent-1", "--peer", relay.address, "--trace", str(trace))
+    main.happens("agent-joined")
+    main.happens("task-awarded")
+    relay.hold()
+    until("the whole log to be written", (site.root / "written").exists)
+    relay.release()
+    site.tell("go")
+    assert main.ended() == 0
+    assert main.out.read_text().count(f"{line}\n") == 900_000
+    assert "LinkDown" not in trace.read_text().partition("Ended(")[0]
+
+
+def test_whoever_sends_a_log_is_heard_by_it(site_of: MakeSite) -> None:
+    site = site_of(toml(talks='command = "echo a few words"\nwhere = "agent"'))
+    trace = site.root / "trace"
+    main = site.main("talks", "--agent-wait", "60s", "--trace", str(trace))
+    site.agent("agent-1")
+    assert main.ended() == 0
+    assert "message=Log(" in trace.read_text()
