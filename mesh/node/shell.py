@@ -86,14 +86,17 @@ class Shell:
         return self.ended
 
     async def clock(self) -> None:
-        """Tell the core when its deadline has come, until cancelled."""
+        """Tell the core when its deadline has come, and how late, until cancelled."""
+        now = now_instant()
         while True:
             with trio.CancelScope() as self._alarm:
-                self._arm(self.node.deadline(now_instant()))
+                # As of before the last step: one that took long makes the next tick late.
+                self._arm(self.node.deadline(now))
                 await trio.sleep_forever()
-            deadline = self.node.deadline(now_instant())
-            if deadline is not None and now_instant() >= deadline:
-                self.happen(ev.Tick())
+            now = now_instant()
+            deadline = self.node.deadline(now)
+            if deadline is not None and now >= deadline:
+                self.happen(ev.Tick(int(now - self._armed_for)))
 
     def close(self) -> None:
         """Let go of the trace."""

@@ -186,7 +186,9 @@ class Over(Struct, frozen=True):
 
 
 class Tick(Struct, frozen=True):
-    """`Node.deadline` has come."""
+    """`Node.deadline` has come; `late_ms` ago, where this node has stood still."""
+
+    late_ms: int = 0
 
 
 Event = (

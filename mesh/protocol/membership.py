@@ -6,7 +6,8 @@
 
 A machine at 100% CPU is normal in CI, so that silence alone is weak evidence: an open link that says nothing is believed for SILENCE_MAX_MS. The end
 of a link is strong evidence (the kernel closes it when a process dies) and needs only the grace in which a peer may come back over a new one.
-What is learnt is passed on once, so that nodes which share no link hear of each other (a first version of the rumours in docs/spec).
+Time in which this node itself stood still counts for neither. What is learnt is passed on once, so that nodes which share no link hear of each other
+(a first version of the rumours in docs/spec).
 """
 
 from typing import Final
@@ -20,9 +21,13 @@ from mesh.wire.messages import ADDRESSES_MAX, Hello, Member, Members, Standing
 BEAT_MS: Final = 500
 LINK_GRACE_MS: Final = 2_500
 SILENCE_MAX_MS: Final = 40_000
+STOOD_STILL_MS: Final = 1_000
+"""Whose tick comes so late did not hear others meanwhile, whatever they said."""
 
 # A node must miss many beats before it is thought gone.
 assert SILENCE_MAX_MS > 20 * BEAT_MS
+# Nor may its grace pass in a time in which this node could not have taken it in again.
+assert LINK_GRACE_MS > STOOD_STILL_MS
 
 
 class Peer(Struct):
@@ -81,6 +86,15 @@ class Membership(Struct):
             return False
         peer.member = _with(peer.member, "alive")
         return True
+
+    def stood_still(self, late_ms: int, now: Instant) -> None:
+        """This node did nothing for so long: what the others said is still to be read, and until then that time counts for nobody."""
+        if late_ms < STOOD_STILL_MS:
+            return
+        for peer in self.peers.values():
+            peer.heard = min(now, after(peer.heard, late_ms))
+        for node, since in self.down.items():
+            self.down[node] = min(now, after(since, late_ms))
 
     def introduced(self, node: NodeId) -> bool:
         """Whether it has said who it is, on some link of ours."""
@@ -147,9 +161,11 @@ class Membership(Struct):
         return () if peer is None else peer.member.addresses
 
     def deadline(self) -> Instant | None:
-        """When a beat is due, or the grace of a broken link is over. Silence is looked for at each beat: that is often enough."""
+        """When a beat is due, or the grace of a broken link is over. Silence is looked for at each beat: that is often enough. As long as anybody is to be judged there
+        are beats: only who is called often knows how long it has stood still.
+        """
         times = [after(since, LINK_GRACE_MS) for since in self.down.values()]
-        if any(peer.linked for peer in self.peers.values()):
+        if self.down or any(peer.linked for peer in self.peers.values()):
             times.append(self.next_beat)
         return min(times, default=None)
 

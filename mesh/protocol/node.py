@@ -240,7 +240,8 @@ class Node:
                 return self._stop(event, now)
             case ev.Over(verdict):
                 return self._leave(f"the run is over: {verdict}", verdict) if self.main is None else []
-            case ev.Tick():
+            case ev.Tick(late_ms):
+                self.membership.stood_still(late_ms, now)
                 return self._tick(now)
             case _:
                 assert_never(event)

@@ -1,7 +1,10 @@
 """What becomes of tasks that do not simply succeed, as a person and as programs see it."""
 
 import secrets
+import signal
+import time
 
+from mesh.protocol.membership import LINK_GRACE_MS
 from tests.endtoend.mesh_under_test import MakeSite, Relay, completions, dte, processes_with, until
 from tests.endtoend.workspaces import toml, wait_for
 
@@ -208,3 +211,22 @@ def test_whoever_sends_a_log_is_heard_by_it(site_of: MakeSite) -> None:
     site.agent("agent-1")
     assert main.ended() == 0
     assert "message=Log(" in trace.read_text()
+
+
+def test_a_main_job_that_was_stopped_for_a_while_takes_nobody_for_dead_who_comes_back(site_of: MakeSite) -> None:
+    site = site_of(toml(waits=f'command = "{wait_for("go")}"\nwhere = "agent"'))
+    trace = site.root / "trace"
+    main = site.main("waits", "--agent-wait", "60s", "--trace", str(trace))
+    relay = Relay(site.address)
+    site.agent("agent-1", "--peer", relay.address)
+    main.happens("task-started")
+    relay.cut()
+    until("the end of the link", lambda: "LinkDown" in trace.read_text())
+    main.signal(signal.SIGSTOP)
+    relay.mend()
+    time.sleep(2 * LINK_GRACE_MS / 1000)
+    main.signal(signal.SIGCONT)
+    until("a new link", lambda: trace.read_text().count("LinkUp") == 2 or main.events("agent-left"))
+    site.tell("go")
+    assert main.ended() == 0
+    assert main.events("agent-left") == main.events("task-requeued") == []

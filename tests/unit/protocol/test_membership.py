@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.protocol.membership import BEAT_MS, LINK_GRACE_MS, SILENCE_MAX_MS, Change, Membership
+from mesh.protocol.membership import BEAT_MS, LINK_GRACE_MS, SILENCE_MAX_MS, STOOD_STILL_MS, Change, Membership
 from mesh.types import Instant, NodeId
 from mesh.wire.messages import ADDRESSES_MAX, Hello, Member, Members
 
@@ -78,6 +78,30 @@ def test_any_message_shows_life():
     membership.heard(ONE, Instant(SILENCE_MAX_MS - 1))
     assert overdue(membership, SILENCE_MAX_MS) == []
     membership.heard(TWO, Instant(5))  # of a stranger: nothing
+
+
+def test_time_in_which_this_node_stood_still_is_held_against_nobody():
+    membership = met(ONE, TWO)
+    membership.link_down(TWO, Instant(100))
+    slept_ms = 10 * SILENCE_MAX_MS
+    membership.stood_still(slept_ms, Instant(200 + slept_ms))
+    assert overdue(membership, slept_ms + 100 + LINK_GRACE_MS - 1) == []
+    assert overdue(membership, slept_ms + 100 + LINK_GRACE_MS) == [(TWO, "dead")]
+    assert overdue(membership, slept_ms + SILENCE_MAX_MS - 1) == []
+    assert overdue(membership, slept_ms + SILENCE_MAX_MS) == [(ONE, "dead")]
+
+
+def test_who_spoke_after_a_standstill_has_spoken_now_and_not_later():
+    membership = met(ONE)
+    membership.heard(ONE, Instant(50_000))
+    membership.stood_still(50_000, Instant(50_000))
+    assert overdue(membership, 50_000 + SILENCE_MAX_MS) == [(ONE, "dead")]
+
+
+def test_a_tick_that_is_a_little_late_changes_nothing():
+    membership = met(ONE)
+    membership.stood_still(STOOD_STILL_MS - 1, Instant(5_000))
+    assert overdue(membership, SILENCE_MAX_MS) == [(ONE, "dead")]
 
 
 def test_a_goodbye_is_no_loss_and_the_end_of_its_link_changes_nothing():
@@ -179,7 +203,9 @@ def test_the_deadline_is_the_next_beat_or_the_end_of_a_grace_whichever_comes_fir
     membership.link_down(ONE, Instant(100))
     assert membership.deadline() == 100 + LINK_GRACE_MS
     membership.link_down(TWO, Instant(50))
-    assert membership.deadline() == 50 + LINK_GRACE_MS, "and no beat where there is no link"
+    assert membership.deadline() == 50 + LINK_GRACE_MS
+    membership.next_beat = Instant(1_000)
+    assert membership.deadline() == 1_000, "a beat, though there is no link"
 
 
 def test_a_goodbye_over_a_broken_link_leaves_nothing_to_wait_for():
