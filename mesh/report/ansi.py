@@ -24,7 +24,7 @@ _UNSAFE: Final = re.compile(
         | [\]PX^_] [^\x07\x1b\n]{{0,{_STRING_CHARS_MAX}}} (?: \x07 | \x1b\\ )
         | [ -/]{{0,8}} [0-~]
       )?
-    | [\x00-\x08\x0b-\x1f\x7f-\x9f]
+    | [\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]+                     # many at a time: a disk image in a log has millions
     """,
     re.VERBOSE,
 )
