@@ -136,6 +136,20 @@ class Workspace:
             check=False,
         )
 
+    def run(self, *command: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        """Any command, as a person gives it here."""
+        path = f"{self.path / 'node_modules/.bin'}:{os.environ.get('PATH', os.defpath)}"
+        return subprocess.run(
+            command,
+            cwd=self.path,
+            env={**self.environment(), "PATH": path, **environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
     def command(self, *arguments: str) -> list[str]:
         return [str(self.path / "node_modules/.bin/nx"), *arguments]
 

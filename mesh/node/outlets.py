@@ -102,7 +102,7 @@ class NxOutlet:
         runner = await self._tools.nx()
         said: list[bytes] = []
         try:
-            outcome = await runner.run(task, said.append)
+            outcome = await runner.run(task, said.append, planned_here=True)
         except NotKeptError as error:
             return 0, b"".join(said) if error.log is None else error.log
         except MeshError as error:

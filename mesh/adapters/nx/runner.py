@@ -7,12 +7,13 @@ nx caches nothing for a task with `cache: false`; its outputs travel in dte's ow
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import trio
+from msgspec import Struct
 
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.nx.carried import Carried, Edits, changed
@@ -49,6 +50,37 @@ _FROM_CACHE: Final = ("local-cache", "local-cache-kept-existing", "remote-cache"
 _SUCCESSES: Final = ("success", *_FROM_CACHE)
 
 
+class _Kept(Struct, frozen=True):
+    """An nx that is kept running, what was started with which NODE_PATH, and its own cache."""
+
+    worker: NxWorker
+    node_path: tuple[str, ...]
+    private: Path
+
+    async def end(self) -> None:
+        await self.worker.end()
+        await trio.to_thread.run_sync(lambda: shutil.rmtree(self.private, ignore_errors=True))
+
+
+class _Plan(Struct):
+    """One nx command's tasks, and the nx that was started for them: it has read the workspace once, and what tasks and scripts change later it does not see."""
+
+    graph: Graph
+    kept: _Kept
+    variables: tuple[dict[str, str], tuple[str, ...]]
+    told: int = 0
+    """Which start of that nx has been told of it."""
+    users: int = 0
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
+
+
 class NxRunner:
     """A `Runner`. `load` each graph before its tasks; `start` may be called early, to have nx loaded by then."""
 
@@ -67,18 +99,14 @@ class NxRunner:
         self._archives = loopback.archives
         # nx's own cache here is empty at first and gone afterwards: a result that only it holds could not be passed on.
         self._private = Path(tempfile.mkdtemp(prefix="dte-nx-"))
-        self._workers: dict[tuple[str, ...], NxWorker] = {}
-        """By NODE_PATH, which the main job's nx may have been started with in several ways."""
+        self._early: _Kept | None = None
+        """Started before there was a plan, for the first one."""
         self.ground: Final = Ground()
         self._carried = Carried(workspace, blobs)
         self._awaited: set[TaskId] = set()
         """Tasks that others wait for."""
-        self._graphs: list[Graph] = []
-        self._plans: list[Mapping[str, Any]] = []
-        self._variables: list[tuple[dict[str, str], tuple[str, ...]]] = []
-        self._node_paths: list[tuple[str, ...]] = []
-        self._plan_of: dict[TaskId, int] = {}
-        self._told: dict[int, int] = {}
+        self._plans: list[_Plan] = []
+        self._plan_of: dict[TaskId, _Plan] = {}
         self._telling = trio.Lock()
         self._present = Present()
         self._archives_of: dict[TaskId, Blob] = {}
@@ -86,18 +114,31 @@ class NxRunner:
 
     async def start(self) -> None:
         """Have nx load the workspace. Raises `WorkerError` where it cannot."""
-        await self._worker_with(_real(await likely_node_path(self._environment, self._workspace))).start()
+        if not self._plans:
+            node_path = _real(await likely_node_path(self._environment, self._workspace))
+            if not self._plans:
+                self._early = self._started_with(node_path)
+                await self._early.worker.start()
+                return
+        plan = self._plans[-1]
+        with plan.in_use():
+            await plan.kept.worker.start()
 
     def load(self, graph: Graph) -> None:
-        """Tell of tasks to come: nx needs to see a task's whole graph to compute its hash."""
+        """Tell of tasks to come: nx needs to see a task's whole graph to compute its hash. What was kept running for earlier ones is ended where nothing uses it."""
+        for earlier in self._plans:
+            if not earlier.users:
+                self._nursery.start_soon(earlier.kept.end)
         self._awaited.update(dep for task in graph.tasks.values() for dep in task.deps)
-        self._plan_of.update(dict.fromkeys(graph.tasks, len(self._plans)))
-        self._graphs.append(graph)
-        self._plans.append(nx_graph(graph))
         payload = next((task.payload for task in graph.tasks.values()), {})
-        self._variables.append(self._variables_of(payload))
-        node_path = Reader(payload, "payload").texts("node_path", default=())
-        self._node_paths.append(_real(here(node_path, self._workspace)))
+        node_path = _real(here(Reader(payload, "payload").texts("node_path", default=()), self._workspace))
+        kept, self._early = self._early, None
+        if kept is not None and kept.node_path != node_path:
+            self._nursery.start_soon(kept.end)
+            kept = None
+        plan = _Plan(graph, kept or self._started_with(node_path), self._variables_of(payload))
+        self._plans.append(plan)
+        self._plan_of.update(dict.fromkeys(graph.tasks, plan))
 
     def _variables_of(self, payload: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, ...]]:
         """What nx's tasks get beside what it was started with, and what they must not have. A script on the main job may have set NODE_OPTIONS for its nx,
@@ -120,16 +161,17 @@ class NxRunner:
         self._is_here(task, outputs)
 
     async def run(self, task: Task, log: LogSink, *, planned_here: bool = False) -> Outcome:
-        """Run `task`; where it was planned in this very workspace, nx would run it whatever has become of its inputs. Raises `DriftError` where this workspace is not the one it was planned in, `NotKeptError` where it succeeded in vain,
+        """Run `task`; where it was planned in this very workspace, it goes by the hash of the plan, whatever has become of its inputs. Raises `DriftError` where this workspace is not the one it was planned in, `NotKeptError` where it succeeded in vain,
         `WorkerError` where nx itself broke: none of these says anything about the task.
         """
+        plan = self._plan_of[task.id]
         async with self.ground.running(task):
-            worker, plan = await self._prepare(task)
             before = await self._edits(task)
             began_ms = now_ms()
             words = _Words(log)
-            run = _Run(worker, task, plan, words.piece, compare=not planned_here)
-            reply = await run.finish()
+            with plan.in_use():
+                worker = await self._told(plan)
+                reply = await (run := _Run(worker, task, words.piece, compare=not planned_here)).finish()
             edited = changed(before, await self._edits(task))
         if "drift" in reply:
             raise DriftError(task.id, tuple(reply["drift"]))
@@ -169,8 +211,8 @@ class NxRunner:
     async def aclose(self) -> None:
         """End nx and what is left of its tasks, and remove its private cache."""
         with trio.CancelScope(shield=True):
-            for worker in self._workers.values():
-                await worker.end()
+            for kept in [*(plan.kept for plan in self._plans), *([self._early] if self._early else [])]:
+                await kept.worker.end()
             await trio.to_thread.run_sync(lambda: shutil.rmtree(self._private, ignore_errors=True))
 
     async def _put_in_place(self, task: Task, outputs: Blob) -> None:
@@ -181,9 +223,11 @@ class NxRunner:
         # Any name will do for restoring, and the archive's own holds where the hash is not known here.
         name = str(int(outputs.digest.removeprefix("sha256:")[:16], 16))
         self._archives.offer(name, outputs)
-        worker, plan = await self._prepare(task)
-        others = self._present.to_put_back(task, self._graphs[plan])
-        reply = await worker.request({"do": "restore", "plan": plan, "id": nx_id(task), "name": name, "others": others})
+        others = self._present.to_put_back(task, self._plan_of[task.id].graph)
+        with (plan := self._plans[-1]).in_use():  # any nx will do, and the latest one is the likeliest to be running
+            worker = await self._told(plan)
+            request = {"do": "restore", "task": task.payload["tasks"][0]["task"], "name": name, "others": others}
+            reply = await worker.request(request)
         if not reply["restored"]:
             raise RestoreError(f"{task.id}: nx did not restore the outputs, although they are here")
 
@@ -214,30 +258,27 @@ class NxRunner:
         """The tracked files that are changed, where `task` may change some that others read."""
         return {} if task.cache or task.id not in self._awaited else await self._carried.edits()
 
-    def _worker_with(self, node_path: tuple[str, ...]) -> NxWorker:
-        if node_path not in self._workers:
-            # What nx keeps of a workspace has in it where the imports lead to.
-            private = self._private / str(len(self._workers))
-            loopback = self._loopback
-            environment = worker_environment(
-                self._environment, self._workspace, node_path, private, loopback.url, loopback.token
-            )
-            self._workers[node_path] = NxWorker(self._nursery, self._workspace, environment)
-        return self._workers[node_path]
+    def _started_with(self, node_path: tuple[str, ...]) -> _Kept:
+        """One that is started when it is first needed, with a cache of its own: what another one has put there, it may have put under a stale hash."""
+        private = Path(tempfile.mkdtemp(dir=self._private))
+        loopback = self._loopback
+        environment = worker_environment(
+            self._environment, self._workspace, node_path, private, loopback.url, loopback.token
+        )
+        return _Kept(NxWorker(self._nursery, self._workspace, environment), node_path, private)
 
-    async def _prepare(self, task: Task) -> tuple[NxWorker, int]:
-        """The nx that is to do it, and the number under which that knows the task's graph."""
-        plan = self._plan_of[task.id]
-        worker = self._worker_with(self._node_paths[plan])
+    async def _told(self, plan: _Plan) -> NxWorker:
+        """The nx for `plan`, running and told of it."""
+        worker = plan.kept.worker
         await worker.start()
         async with self._telling:
-            if self._told.get(plan) != worker.generation:
+            if plan.told != worker.generation:
                 generation = worker.generation
-                values, unset = self._variables[plan]
-                about = {"graph": self._plans[plan], "values": values, "unset": list(unset)}
-                await worker.request({"do": "plan", "plan": plan, **about})
-                self._told[plan] = generation
-        return worker, plan
+                values, unset = plan.variables
+                about = {"graph": nx_graph(plan.graph), "values": values, "unset": list(unset)}
+                await worker.request({"do": "plan", **about})
+                plan.told = generation
+        return worker
 
 
 def _real(node_path: tuple[str, ...]) -> tuple[str, ...]:
@@ -266,12 +307,11 @@ class _Words:
 class _Run:
     """One task on its way through the worker, which is brought to its end whatever happens to who waits for it."""
 
-    def __init__(self, worker: NxWorker, task: Task, plan: int, said: Callable[[str], None], *, compare: bool) -> None:
+    def __init__(self, worker: NxWorker, task: Task, said: Callable[[str], None], *, compare: bool) -> None:
         self._compare = compare
         self._worker = worker
         self._said = said
         self._task = task
-        self._plan = plan
         self._cookie = new_cookie({COOKIE_VARIABLE: worker.cookie})
         self._done = trio.Event()
         self._reply: Mapping[str, Any] | WorkerError = WorkerError(
@@ -302,7 +342,6 @@ class _Run:
                 self._reply = await self._worker.request(
                     {
                         "do": "run",
-                        "plan": self._plan,
                         "id": nx_id(self._task),
                         "hash": self._task.key,
                         "inputs": self._task.payload["inputs"],

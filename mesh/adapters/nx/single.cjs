@@ -15,7 +15,7 @@ function runsSingleTasks(nx) {
 }
 
 /**
- * Run `task`, whose hash is computed here, from what is here. `graph` is the whole graph that it was planned in, `planned` its hash there, or ''.
+ * Run `task`, whose hash, where it has none, is computed here, from what is here. `graph` is the whole graph that it was planned in, `planned` its hash there, or ''.
  * Returns nx's result; what `lifeCycle` throws comes out before anything of the task has run.
  */
 async function runSingle(nx, { task, planned, graph, projectGraph, nxJson }, lifeCycle) {
@@ -33,7 +33,7 @@ async function runByItself(nx, { task, planned, graph, projectGraph, nxJson }, l
   const hasher = createTaskHasher(projectGraph, nxJson, runnerOptions);
   // What nx hashes beforehand, it hashes with its own environment, and the rest with the task's.
   const environment = planned ? process.env : nx.load('tasks-runner/task-env').getTaskSpecificEnv(task);
-  await hashTask(hasher, projectGraph, graph, task, environment, nx.load('hasher/hash-task').getTaskDetails());
+  if (!task.hash) await hashTask(hasher, projectGraph, graph, task, environment, nx.load('hasher/hash-task').getTaskDetails());
   let result;
   const collect = { endTasks: ([ended]) => void (result = ended) };
   await runner(

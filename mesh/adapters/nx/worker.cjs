@@ -1,6 +1,6 @@
 'use strict';
 /*
- * nx kept running on an agent, so that a task costs no start of nx. It is given whole plans and told to restore or to run single tasks. It
+ * nx kept running on an agent, so that a task costs no start of nx. It is given one whole plan and told to restore or to run single tasks. It
  * decides nothing: every request is answered, in any order, under the number that it came with.
  *
  * Started with the workspace as its directory and the path of dte's socket as its argument; when that connection closes, it ends with all
@@ -14,37 +14,38 @@ const { installed, runSingle } = require('./single.cjs');
 
 const GRACE_MS = 2000;
 
-const plans = new Map();
 const cookies = new Map(); // what marks the processes of each task that is under way, by id
 const watchers = new Map(); // who is told what each of them prints as it comes, by id
 const companions = new Map(); // continuous tasks that are running, by id: { users, running }
 let nx;
 let cache;
+let taskGraph;
 let projectGraph;
 let nxJson;
 
 const requests = {
-  plan({ plan, graph, values, unset }) {
+  plan({ graph, values, unset }) {
     // Before anything is hashed: variables are inputs, too.
     for (const name of unset) delete process.env[name];
     Object.assign(process.env, values);
     // nx from 23 on takes null for a broken hash, and none for one that it has to compute.
     for (const task of Object.values(graph.tasks)) if (!task.hash) delete task.hash;
-    plans.set(plan, graph);
+    taskGraph = graph;
     return {};
   },
 
-  async restore({ plan, id, name, others }) {
-    const task = { ...plans.get(plan).tasks[id], hash: name };
+  async restore({ task: planned, name, others }) {
+    const task = { ...planned, hash: name };
     introduce(nx, task);
     const result = await restore(nx, cache, task, others);
     return { restored: result !== null && result.code === 0 };
   },
 
-  async run({ plan, id, hash, inputs, compare, cookie }, say) {
-    const graph = plans.get(plan);
+  async run({ id, hash, inputs, compare, cookie }, say) {
+    const graph = taskGraph;
     const task = { ...graph.tasks[id] };
-    delete task.hash; // nx computes it again, from what is here
+    if (compare) delete task.hash; // nx computes it again, from what is here
+    else if (task.hash) introduce(nx, task);
     const users = companionsOf(graph, id);
     cookies.set(id, cookie);
     watchers.set(id, say);

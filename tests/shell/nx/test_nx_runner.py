@@ -66,7 +66,7 @@ def sleepers(agent: Node) -> list[psutil.Process]:
 
 def worker_of(agent: Node) -> int:
     """The process of the nx that is kept running there."""
-    (worker,) = agent.runner._workers.values()
+    worker = agent.runner._plans[-1].kept.worker
     assert worker._process is not None
     return worker._process.pid
 

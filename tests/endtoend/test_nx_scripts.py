@@ -1,0 +1,70 @@
+"""Scripts that run nx several times, and change the workspace in between: each nx finds it as it is then, as nx alone does."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.endtoend.nx_site import NxSite, cacheable, main_only
+from tests.remote_cache import TOKEN, remote_cache
+
+pytestmark = [pytest.mark.nx, pytest.mark.slow, pytest.mark.timeout(300)]
+
+SOURCE = "packages/p0/a.txt"
+BUILT = "packages/p0/dist/a.txt"
+TARGETS = {
+    "build": cacheable(f"mkdir -p packages/p0/dist && cat {SOURCE} > {BUILT}", "{projectRoot}/dist"),
+    "test": cacheable(f"grep -q GOOD {SOURCE} || exit 1"),
+    "codegen": main_only(f"echo generated > {SOURCE}"),
+}
+
+
+@pytest.fixture
+def site(tmp_path: Path):
+    site = NxSite(tmp_path / "site", {"p0": TARGETS}, {SOURCE: "GOOD\n"})
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+@pytest.mark.parametrize("agents", [0, 1])
+def test_what_an_earlier_nx_has_changed_is_tested_as_it_is_now(site: NxSite, agents: int):
+    script = "npx nx run p0:test && npx nx run p0:codegen && npx nx run p0:test"
+    assert site.alone("sh", "-c", script)[0] == 1
+    main = site.under_dte("sh", "-c", script, agents=agents)
+    assert main.process.returncode == 1
+    statuses = {task: told["status"] for task, told in main.tasks.items()}
+    assert statuses == {"p0:test": "success", "2/p0:codegen": "success", "3/p0:test": "failure"}
+
+
+def test_a_task_that_was_edited_between_two_nx_is_run_as_it_says_now(site: NxSite):
+    script = "npx nx run p0:build && sed -i 's/cat /nl /' packages/p0/project.json && npx nx run p0:build"
+    assert site.alone("sh", "-c", script)[0] == 0
+    main = site.under_dte("sh", "-c", script, agents=0)
+    assert main.process.returncode == 0
+    assert main.tasks["2/p0:build"]["cache"] == "none"
+    built = {each: (each.path / BUILT).read_text() for each in (site.plain, site.here)}
+    assert built[site.here] == built[site.plain] != "GOOD\n"
+
+
+def test_a_project_that_was_made_between_two_nx_is_there(site: NxSite):
+    made = '{"name":"p9","targets":{"hey":{"command":"echo hey there; sleep 0.3","cache":true}}}'
+    make = f"mkdir -p packages/p9 && echo '{made}' > packages/p9/project.json"
+    main = site.under_dte("sh", "-c", f"npx nx run p0:test && {make} && npx nx run p9:hey", agents=0)
+    assert main.process.returncode == 0
+    assert "hey there" in main.text
+
+
+def test_the_users_cache_gets_nothing_that_was_made_of_other_sources_than_its_hash_says(site: NxSite):
+    with remote_cache() as ours, remote_cache() as theirs:
+        script = "npx nx run p0:test && npx nx run p0:codegen && npx nx run p0:build"
+        for cache, run in (
+            (theirs, site.alone),
+            (ours, lambda *command, **env: site.under_dte(*command, agents=0, **env)),
+        ):
+            run(
+                *("sh", "-c", script),
+                NX_SELF_HOSTED_REMOTE_CACHE_SERVER=cache.url,
+                NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN=TOKEN,
+            )
+        assert ours.kept.keys() == theirs.kept.keys() != set()
