@@ -237,7 +237,7 @@ class NxRunner:
 
     async def _outputs(self, task: Task, nx_hash: str, edited: tuple[str, ...]) -> Blob | None:
         if not task.cache:
-            return await self._carried.pack(task, edited)
+            return await self.pack(task, edited)
         kept = self._archives.stored(nx_hash)
         if kept is None:
             reason = self._archives.not_kept(nx_hash) or "nx sent no archive of them to dte's cache"
@@ -250,9 +250,14 @@ class NxRunner:
             return await self._carried.pack(task)
         return None
 
-    async def pack(self, task: Task) -> Blob | None:
-        """The outputs of `task` as they are in this workspace, in dte's own archive; None where it declares none."""
-        return await self._carried.pack(task)
+    async def pack(self, task: Task, edited: tuple[str, ...] = ()) -> Blob | None:
+        """The outputs of `task` as they are in this workspace, and the files `edited`, in dte's own archive; None where there is nothing of the kind. Raises
+        `NotKeptError` for what no archive can hold, as a link to a place outside the workspace.
+        """
+        try:
+            return await self._carried.pack(task, edited)
+        except MeshError as error:
+            raise NotKeptError(task.id, str(error)) from None
 
     async def _edits(self, task: Task) -> Edits:
         """The tracked files that are changed, where `task` may change some that others read."""

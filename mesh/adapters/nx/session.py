@@ -280,8 +280,13 @@ class MainRunner:
     async def _take(self, task: Task) -> Outcome:
         started_ms = now_ms()
         await self._session.show_local(task)
-        outputs = await self._workspace.pack(task) if nx_id(task) in self._needed else None
-        return Outcome("success", 0, started_ms, now_ms(), outputs, key=task.key, cached=True)
+        outputs, problem = None, ""
+        if nx_id(task) in self._needed:
+            try:
+                outputs = await self._workspace.pack(task)
+            except NotKeptError as error:
+                problem = str(error)
+        return Outcome("success", 0, started_ms, now_ms(), outputs, problem=problem, key=task.key, cached=True)
 
     async def aclose(self) -> None:
         """End what was kept running."""

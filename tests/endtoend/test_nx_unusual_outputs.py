@@ -1,0 +1,32 @@
+"""Outputs that no archive can hold, or nx's cannot: the run ends as nx alone does, and never hangs."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.endtoend.nx_site import NxSite, cacheable, main_only, places
+
+pytestmark = [pytest.mark.nx, pytest.mark.slow, pytest.mark.timeout(300)]
+
+LINK = "mkdir -p packages/p0/.venv/bin && ln -sfn /bin/echo packages/p0/.venv/bin/say"
+SOCKET = "mkdir -p packages/p0/.venv && cd packages/p0/.venv && node -e 'require(`net`).createServer().listen(`s`, () => process.kill(process.pid, 9))'"
+
+
+@pytest.mark.parametrize(
+    ("make", "use"), [(LINK, "packages/p0/.venv/bin/say used"), (f"{SOCKET} || true", "echo used")]
+)
+def test_what_a_task_of_the_main_job_leaves_and_cannot_be_packed_is_used_there(tmp_path: Path, make: str, use: str):
+    targets = {
+        "venv": main_only(make, "{projectRoot}/.venv"),
+        "test": cacheable(use, dependsOn=["venv"]),
+    }
+    site = NxSite(tmp_path / "site", {"p0": targets}, {".gitignore": "node_modules\n.nx\n.venv\n"})
+    try:
+        command = ("npx", "nx", "run", "p0:test")
+        assert site.alone(*command)[0] == 0
+        main = site.under_dte(*command)
+        assert main.process.returncode == 0
+        assert places(main) == {"p0:venv": "main", "p0:test": "main"}
+        assert "cannot be passed on" in main.text
+    finally:
+        site.close()
