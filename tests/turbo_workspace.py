@@ -193,6 +193,13 @@ def commit(path: Path) -> None:
         subprocess.run(["git", *command], cwd=path, env={**os.environ, **when}, check=True, stdin=subprocess.DEVNULL)
 
 
+def linked_worktree(of: Workspace, path: Path) -> Workspace:
+    """One more checkout of the same repository, which git knows as such."""
+    subprocess.run(["git", "worktree", "add", "-q", "--detach", str(path)], cwd=of.path, check=True)
+    _link_modules(path, of.version)
+    return Workspace(path, of.version)
+
+
 def _content(file: Path) -> tuple[int, bytes]:
     return (0, os.fsencode(file.readlink())) if file.is_symlink() else (file.stat().st_mode & 0o777, file.read_bytes())
 

@@ -96,7 +96,7 @@ class Worker(Struct):
             return [Send(leader, Result(self.unrecorded[award.task]))]
         upstream = () if shares_main else self._upstream(task)
         if dep := self._only_elsewhere(upstream):
-            reason = f"what {dep} made is on the main job alone, which could not store it"
+            reason = f"what {dep} made is on the main job alone, from where it cannot be passed on"
             return [Send(leader, Declined(award.task, award.attempt, reason, never=True))]
         needs = self._needs(upstream)
         job = self.jobs.get(award.task)
@@ -129,7 +129,10 @@ class Worker(Struct):
         """What nobody can be given: it succeeded where its outputs could not be stored."""
         for dep in upstream:
             record = self.records.get(dep)
-            if record is not None and record.status == "success" and record.outputs is None and self.tasks[dep].outputs:
+            if record is None or record.status != "success" or record.outputs is not None:
+                continue
+            # Of a task without outputs turbo passes the log on, or runs it again for each one behind it.
+            if self.tasks[dep].outputs or self.tasks[dep].tool == "turbo":
                 return dep
         return None
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.endtoend.mesh_under_test import Running, dte
 from tests.endtoend.turbo_site import LIMIT_S, QUIET, TurboSite, shown
-from tests.turbo_workspace import Workspace, commit, make_workspace
+from tests.turbo_workspace import Workspace, commit, linked_worktree, make_workspace
 
 pytestmark = [pytest.mark.turbo, pytest.mark.timeout(300)]
 
@@ -160,6 +160,20 @@ def test_a_file_among_the_outputs_of_another_task_is_here_where_it_is_declared_a
     assert (place / "packages/p0/dist/scattered.js").exists() is declared
     told = "p0#scatter on a2: it left packages/p0/dist/scattered.js, which only other tasks declare as outputs"
     assert any(told in notice for notice in main.json["notices"]) is not declared
+
+
+def test_what_turbo_has_where_dte_cannot_read_it_is_a_success_and_keeps_what_is_behind_it_here(site: TurboSite):
+    # A linked worktree has no cache of its own, and turbo does not tell which one it reads.
+    first = site.clone("first")
+    assert first.turbo("run", "build").returncode == 0
+    site.places["main"] = linked_worktree(first, site.root / "main/workspace")
+    site.agent("a1")
+    main = site.turbo("run", "build", "test", "lint", agent_wait="5s")
+    assert main.ended(LIMIT_S) == 0
+    assert {task["status"] for task in main.tasks.values()} == {"success"}
+    where = {name: task["where"] for name, task in main.tasks.items()}
+    assert {where[f"p{number}#{task}"] for number in range(4) for task in ("build", "test")} == {"main"}
+    assert any("turbo has its result in its cache on the main job" in notice for notice in main.json["notices"])
 
 
 def test_without_agents_turbo_runs_everything_here(site: TurboSite):

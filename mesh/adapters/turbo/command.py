@@ -88,6 +88,10 @@ class TurboCommand(Struct, frozen=True):
                 said += self.options[at : at + 2]
         return tuple(said)
 
+    def value(self, flag: str) -> str:
+        """The last value that is said of such a flag; "" where there is none."""
+        return next(iter(self.with_value(flag)[-1:]), "").removeprefix(f"{flag}=")
+
     def names(self) -> frozenset[str]:
         """The tasks it asks for, without their packages: those, in any package, get what is `passed`."""
         words = [*self.options]

@@ -120,9 +120,11 @@ async def dry_run(program: Path, workspace: Path, environ: Mapping[str, str], ar
         raise TurboError(f"turbo's own plan of this run cannot be read ({error}); is this turbo 2 or later?") from None
 
 
-async def configuration(program: Path, workspace: Path, environ: Mapping[str, str]) -> Reader:
+async def configuration(
+    program: Path, workspace: Path, environ: Mapping[str, str], options: Iterable[str] = ()
+) -> Reader:
     """Turbo's settings, from wherever it takes them. Raises `TurboError`."""
-    said = await _output(program, workspace, environ, ("config",))
+    said = await _output(program, workspace, environ, ("config", *options))
     try:
         return Reader(canonical.decode(said[max(said.find(b"{"), 0) :]), "turbo config")
     except RemoteError as error:

@@ -40,6 +40,7 @@ TOOL: Final = "turbo"
 TURBO_VERSION_MIN: Final = 2
 HERE: Final = "turbo runs all tasks here"
 
+_CACHE_DIR: Final = ".turbo/cache"
 _MARK_CHARS: Final = 4
 """Of the hash of a path and of what is in it: enough to name what differs, where the hash of the task has shown that something does."""
 _PACKED_CHARS: Final = 2 * _MARK_CHARS
@@ -84,7 +85,8 @@ class TurboPlan:
     signed: bool = False
     goes_on: bool = False
     """Whether turbo runs what it can when a task has failed (`--continue`)."""
-    cache_dir: Path | None = None
+    cache_dir: Path = Path()
+    """Where turbo's own cache should be; a linked git worktree uses that of another one, of which turbo does not tell."""
     kept: Mapping[str, str] = field(default_factory=dict)
     """Tasks that stay on the main job, with the reason."""
     objection: str = ""
@@ -94,7 +96,12 @@ class TurboPlan:
         """Tasks whose result is in turbo's own cache, from where it can be taken: not what is signed, since its signature is not there."""
         if self.signed:
             return ()
-        return tuple(task.id for task in self.dry.tasks.values() if task.local and task.cache and task.exists)
+        return tuple(task for task in self.dry.tasks if self.has(task))
+
+    def has(self, task_id: str) -> bool:
+        """Whether turbo's own cache has the result, so that turbo asks no other one for it."""
+        task = self.dry.tasks[task_id]
+        return task.local and task.cache and task.exists
 
     def at_hand(self) -> tuple[str, ...]:
         """All tasks, where turbo's own cache has the result of every one; else none."""
@@ -159,7 +166,8 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
     turbo = program(workspace, environ)
     if turbo is None:
         return _declined(f"turbo is not in this workspace's node_modules, so agents could not run it; {HERE}")
-    settings = await configuration(turbo, workspace, without_ours(environ, cookie=True))
+    rules = command.with_value("--root-turbo-json")
+    settings = await configuration(turbo, workspace, without_ours(environ, cookie=True), rules)
     signed = settings.flag("signature", default=False)
     if not settings.flag("enabled", default=True):
         return _declined(
@@ -172,6 +180,8 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
     dry = await dry_run(turbo, workspace, environment.planning_environment(environ), asking)
     if _major(dry.version) < TURBO_VERSION_MIN:
         return _declined(f"turbo {dry.version} is too old for dte, which needs turbo {TURBO_VERSION_MIN}; {HERE}")
+    if not all((workspace / task.directory).is_dir() for task in _real(dry)):
+        return _declined(f"turbo's workspace begins above {workspace}, where dte was started; {HERE}")
     if hashed := environment.hashed_of_ours(environ, [dry.names, *{task.names for task in dry.tasks.values()}]):
         some = ", ".join(hashed[:3])
         return _declined(f"its `env` or `globalEnv` has turbo hash {some}, which dte has to set for a run; {HERE}")
@@ -193,7 +203,7 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
         remote=_remote(settings, environ),
         signed=signed,
         goes_on=command.says("--continue") not in (None, "never"),
-        cache_dir=workspace / settings.text("cacheDir", default="node_modules/.cache/turbo"),
+        cache_dir=workspace / (command.value("--cache-dir") or settings.text("cacheDir", default=_CACHE_DIR)),
         kept=kept,
         notices=notices,
     )
@@ -256,9 +266,7 @@ def _said_against(command: TurboCommand, environ: Mapping[str, str]) -> str:
     for variable, flag in _VARIABLES_AGAINST_US.items():
         if environ.get(variable, "").lower() in ("1", "true"):
             return f"{variable} is set, with which turbo {_AGAINST_US[flag]}"
-    cache = next(iter(command.with_value("--cache")[-1:]), "").removeprefix("--cache=") or environ.get(
-        "TURBO_CACHE", ""
-    )
+    cache = command.value("--cache") or environ.get("TURBO_CACHE", "")
     parts = dict(part.strip().partition(":")[::2] for part in re.split("[,;]", cache) if part.strip())
     if parts and set(parts.get("remote", "")) != {"r", "w"}:
         return f"turbo is to use its caches as {cache!r}, but dte passes results on through the remote one (remote:rw)"

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.turbo.plan import TurboPlan, turbo_id
-from mesh.errors import CorruptError, StorageError
+from mesh.errors import RemoteError, StorageError
 from mesh.exec.process import now_ms
 from mesh.graph import Graph, Task
 from mesh.types import Blob, TaskId
@@ -222,11 +222,10 @@ class TurboSession:
 
     def complete(self) -> bool:
         """Whether turbo has got, or made, everything that it names: one that was told to stop ends without an error as well."""
-        local = self.plan.local()
         return all(
             self.artifacts.stored(task.key) is not None
             or self.visit.put(task.key) is not None
-            or turbo_id(task) in local
+            or self.plan.has(turbo_id(task))
             for task in self.graph.tasks.values()
             if task.cache
         )
@@ -256,10 +255,10 @@ class MainTurboRunner:
         """Let turbo do it, and see what comes of it. Where that cannot be known, the call does not return, and is to be cancelled."""
         del log  # turbo prints it
         started_ms = now_ms()
-        artifact = await self._at_hand(task)
+        artifact, problem = await self._at_hand(task)
         self._session.visit.release(task.key)
-        if artifact is not None:
-            return Outcome("success", 0, started_ms, now_ms(), artifact, key=task.key)
+        if artifact is not None or self._session.plan.has(turbo_id(task)):
+            return Outcome("success", 0, started_ms, now_ms(), artifact, problem=problem, key=task.key)
         status, problem = await self._watch(task)
         return Outcome(
             status=status,
@@ -274,19 +273,23 @@ class MainTurboRunner:
     async def aclose(self) -> None:
         """Nothing is kept running."""
 
-    async def _at_hand(self, task: Task) -> Blob | None:
-        """A result that this machine need only take: from turbo's own cache here, or the user's elsewhere."""
-        plan, folder = self._session.plan, self._session.plan.cache_dir
+    async def _at_hand(self, task: Task) -> tuple[Blob | None, str]:
+        """A result that this machine need only take: from turbo's own cache here, or the user's elsewhere. Where turbo has it, which asks nobody
+        then, and it cannot be taken, why.
+        """
+        plan = self._session.plan
         if turbo_id(task) in self._session.upstream:
-            return await self._session.visit.fetch(task.key)
-        if folder is None or turbo_id(task) not in plan.local():
-            return None
+            return await self._session.visit.fetch(task.key), ""
+        if not plan.has(turbo_id(task)):
+            return None, ""
+        if plan.signed:
+            return None, _in_vain("it is not signed there")
         try:
-            about = Reader(canonical.decode((folder / f"{task.key}-meta.json").read_bytes()), "meta")
-            duration_ms = about.number("duration", default=0)
-            return await self._session.artifacts.adopt(task.key, folder / f"{task.key}.tar.zst", duration_ms)
-        except (OSError, CorruptError, StorageError):
-            return None
+            duration_ms = _duration_ms(plan.cache_dir / f"{task.key}-meta.json")
+            archive = plan.cache_dir / f"{task.key}.tar.zst"
+            return await self._session.artifacts.adopt(task.key, archive, duration_ms), ""
+        except StorageError as error:
+            return None, _in_vain(str(error))
 
     async def _watch(self, task: Task) -> tuple[Literal["success", "failure"], str]:
         """How the task ended, and what a person should know of it."""
@@ -332,6 +335,18 @@ class MainTurboRunner:
 
     def _came_to_nothing(self, task: Task) -> bool:
         return self._session.came_to_nothing(task.id, self._workspace)
+
+
+def _in_vain(reason: str) -> str:
+    return f"turbo has its result in its cache on the main job, and no agent can get it: {reason}"
+
+
+def _duration_ms(meta: Path) -> int:
+    """How long a task took, as turbo's own cache says beside its result."""
+    try:
+        return Reader(canonical.decode(meta.read_bytes()), "meta").number("duration", default=0)
+    except (OSError, RemoteError):
+        return 0
 
 
 async def _runs(turbo_hash: str) -> bool:

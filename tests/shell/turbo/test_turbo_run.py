@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from mesh.adapters.turbo.command import find
+from mesh.adapters.turbo.plan import plan
 from mesh.cache.server import LoopbackCache
 from mesh.net.http import Request, Response
 from tests.shell.turbo.harness import MAIN, Ran, distributed, mesh, over
@@ -248,15 +250,19 @@ def test_where_everything_is_in_turbos_own_cache_turbo_is_left_alone(tmp_path: P
     assert "2 cached, 2 total" in ran.stdout
 
 
-def test_what_is_in_turbos_own_cache_is_passed_on_and_not_run_again(tmp_path: Path):
+@pytest.mark.parametrize("option", [(), ("--cache-dir=.turbo/of-ci",), ("--root-turbo-json", "ci.json")])
+def test_what_is_in_turbos_own_cache_is_passed_on_and_not_run_again(tmp_path: Path, option: tuple[str, ...]):
     main = make_workspace(tmp_path / "main", packages=3, scripts=("build",))
-    main.turbo("build")
+    rules = json.loads((main.path / "turbo.json").read_text())
+    (main.path / "ci.json").write_text(json.dumps({**rules, "cacheDir": ".turbo/of-ci"}))
+    commit(main.path)
+    main.turbo("build", *option)
     subprocess.run(["git", "clean", "-fdxq", "-e", "node_modules", "-e", ".turbo"], cwd=main.path, check=True)
     (main.path / "packages/p1/src/index.js").write_text("module.exports = 'changed';")
     commit(main.path)
     alone = main.clone(tmp_path / "alone")
-    ran = distributed(main, tmp_path, "build")
-    alone.turbo("build")
+    ran = distributed(main, tmp_path, "build", *option)
+    alone.turbo("build", *option)
     assert ran.exit_code == 0
     assert ran.where["p0#build"] == ran.where["p2#build"] == MAIN
     assert ran.where["p1#build"] != MAIN
@@ -349,16 +355,29 @@ def test_a_cache_of_the_users_that_does_not_answer_costs_nothing_but_time(tmp_pa
         (["--cache=local:rw"], {}, "remote:rw"),
         (["--only"], {}, "names of its own"),
         ([], {"remoteCache": {"enabled": False}}, "turns its remote cache off"),
+        (["--root-turbo-json=ci.json"], {}, "turns its remote cache off"),
         ([], {"remoteCache": {"signature": True}}, "TURBO_REMOTE_CACHE_SIGNATURE_KEY is not set"),
     ],
 )
 def test_what_cannot_be_distributed_runs_plainly_and_says_why(tmp_path: Path, arguments, settings, reason):
     main = make_workspace(tmp_path / "main", packages=1, scripts=("lint",), **settings)
+    (main.path / "ci.json").write_text('{"tasks": {"lint": {}}, "remoteCache": {"enabled": false}}')
     ran = distributed(main, tmp_path, "run", "lint", *arguments, agents=0)
     assert reason in ran.plan.objection
     assert ran.exit_code == 0
     assert "lint ok p0" in ran.stdout
     assert ran.statuses == {}
+
+
+def test_in_a_directory_below_turbos_workspace_turbo_is_left_alone(tmp_path: Path):
+    main = make_workspace(tmp_path / "main", packages=1, scripts=("lint",))
+    inside = main.path / "packages/p0"
+    (inside / "turbo.json").write_text('{"extends": ["//"], "tasks": {"lint": {}}}')
+    (inside / "node_modules").symlink_to("../../node_modules")
+    command = find(tuple(main.command("run", "lint")), inside)
+    assert command is not None
+    planned = trio.run(plan, command, inside, main.environment())
+    assert "turbo's workspace begins above" in planned.objection
 
 
 def test_what_turbo_itself_refuses_it_is_left_to_say(tmp_path: Path):

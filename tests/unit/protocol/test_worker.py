@@ -1,5 +1,7 @@
 """The worker's rules, told to a real agent by a scripted main job: when it starts what, what it answers, and what it never loses."""
 
+from dataclasses import replace
+
 import pytest
 
 from mesh.graph.task import Resources
@@ -96,6 +98,15 @@ def test_what_succeeded_where_it_could_not_be_stored_keeps_all_behind_it_there()
     (answer,) = agent.sent("main", msg.Declined)
     assert answer.never
     assert "what build made is on the main job alone" in answer.reason
+
+
+def test_behind_what_turbo_could_not_store_nothing_is_run_elsewhere_though_it_has_no_outputs():
+    lint = replace(task("lint", outputs=()), tool="turbo")
+    agent = AgentNode(lint, task("test", "lint"))
+    agent.record("lint", outputs=False)
+    agent.award("test")
+    assert agent.executed == []
+    assert [answer.never for answer in agent.sent("main", msg.Declined)] == [True]
 
 
 def needed(agent):
