@@ -39,6 +39,8 @@ const tasks = {
   lint() { console.log(`lint ok ${name}`); },
   deploy() { console.log(`deployed ${name}`); if (fs.existsSync('FAIL')) process.exit(9); },
   generate() { write('notes/code.js', `// made for ${name}`); console.log(`generated ${name}`); },
+  regenerate() { write('src/made.js', `// made anew for ${name}`); },
+  reuse() { console.log(read('src/made.js')); },
   use() { write('coverage/used.txt', read('notes/code.js')); console.log(`${name} uses ${read('notes/code.js')}`); },
   serve() { console.log(`${name} is up`); const at = setInterval(() => fs.existsSync('../../notes/over') && clearInterval(at), 20); },
   e2e() { write('../../notes/over', ''); console.log(`e2e ok ${name}`); },

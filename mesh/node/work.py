@@ -218,10 +218,10 @@ class Work:
             del self._streams[task.id]
         if outcome.outputs is not None:
             self._present[task.id] = outcome.outputs.digest
-        if outcome.status == "success" and not outcome.problem:
+        if outcome.status == "success":
             took_ms = outcome.ended_ms - outcome.started_ms
-            problem, left = await self.remarks.after(task, took_ms, beside=bool(self._streams))
-            return _execution(replace(outcome, problem=problem), log, left)
+            remark, left = await self.remarks.after(task, took_ms, beside=bool(self._streams))
+            return _execution(replace(outcome, problem=outcome.problem or remark), log, left)
         return _execution(outcome, log)
 
 

@@ -137,6 +137,27 @@ def test_a_link_in_node_modules_travels_where_it_is_declared_and_is_gone_back_fo
         assert any("lacks what p0#link left and does not declare" in notice for notice in main.json["notices"])
 
 
+def test_a_file_that_git_tracks_and_a_task_rewrites_is_rewritten_here_too(tmp_path: Path):
+    tasks = {"regenerate": {}, "reuse": {"dependsOn": ["regenerate"]}, "lint": {}}
+    scripts = {"p0": ("regenerate", "reuse"), "p1": ("lint",)}
+    site = TurboSite(tmp_path / "site", make_workspace(tmp_path / "site/ws", 2, only=scripts, tasks=tasks))
+    try:
+        (site.workspace.path / "packages/p0/src/made.js").write_text("// as it was")
+        commit(site.workspace.path)
+        gate = "npx turbo run regenerate reuse lint && git diff --exit-code"
+        site.agent("a1", "--slots", "1")
+        main = site.main("--agent-wait", "5s", "--", "sh", "-c", gate, **QUIET)
+        assert main.ended(LIMIT_S) == 1
+    finally:
+        site.close()
+    assert "p0:reuse: // made anew for p0" in main.out.read_text()
+    assert "+// made anew for p0" in main.out.read_text()
+    where = {name: task["where"] for name, task in main.tasks.items()}
+    assert (where["p0#regenerate"], where["p0#reuse"]) == ("a1", "main")
+    told = "p0#regenerate on a1: packages/p0/src/made.js, which git tracks, changed while it ran"
+    assert any(told in notice for notice in main.json["notices"])
+
+
 @pytest.mark.parametrize(("declared", "outputs"), [(True, "dist/**"), (False, "dist/**"), (False, "**/dist/**")])
 def test_a_file_among_the_outputs_of_another_task_is_here_where_it_is_declared_and_is_told_of_where_it_is_not(
     tmp_path: Path, declared: bool, outputs: str

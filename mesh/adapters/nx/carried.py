@@ -3,16 +3,13 @@
 A code generator, or a formatter, changes sources that later tasks read. Under nx alone those read what it wrote, so here they do as well.
 """
 
-import os
-import subprocess
 from pathlib import Path
-from typing import Final
 
 import trio
 
 from mesh.errors import CorruptError
 from mesh.exec import archive
-from mesh.exec.environment import without_ours
+from mesh.exec.edits import edits
 from mesh.exec.globs import Globs, literal
 from mesh.graph import Task
 from mesh.store.blobs import BlobStore
@@ -20,8 +17,6 @@ from mesh.types import Blob
 
 Edits = dict[str, tuple[int, int]]
 """Tracked files that are not as they are committed: their times of change, in nanoseconds, and sizes."""
-
-_CHANGED: Final = ("git", "diff", "--name-only", "--relative", "--no-renames", "--no-ext-diff", "-z", "HEAD")
 
 
 class Carried:
@@ -45,18 +40,7 @@ class Carried:
         await trio.to_thread.run_sync(self._restore, task, packed, beside)
 
     def _edits(self) -> Edits:
-        environ = without_ours(os.environ)
-        try:
-            done = subprocess.run(_CHANGED, cwd=self._workspace, env=environ, capture_output=True, check=False)
-        except FileNotFoundError:
-            return {}
-        found: Edits = {}
-        for name in filter(None, os.fsdecode(done.stdout).split("\0")):
-            path = self._workspace / name
-            if path.is_file() and not path.is_symlink():
-                state = path.stat()
-                found[name] = (state.st_mtime_ns, state.st_size)
-        return found
+        return {name: state for name, state in edits(self._workspace).items() if state is not None}
 
     def _pack(self, patterns: tuple[str, ...]) -> Blob:
         with self._blobs.writer() as writer:

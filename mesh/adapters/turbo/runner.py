@@ -3,7 +3,8 @@
 turbo writes what it restores in place, so that two at once could tear each other's files. Hence what was delivered since is brought in first,
 by one turbo alone, which also fills turbo's private cache; with that, the turbo which runs the task finds everything in place and writes nothing.
 
-A task has succeeded when turbo says so *and* has put an artifact under the planned hash: a turbo that is told to stop says so too.
+A task has succeeded when turbo says so *and* has put an artifact under the planned hash: a turbo that is told to stop says so too. One that has
+changed files which git tracks has no result to be passed on, since an artifact does not have these.
 """
 
 import shutil
@@ -20,8 +21,9 @@ from mesh.adapters.turbo.drift import compare, run_arguments
 from mesh.adapters.turbo.environment import worker_environment
 from mesh.adapters.turbo.errors import DriftError, NotKeptError, RestoreError, TurboError
 from mesh.adapters.turbo.plan import turbo_id
-from mesh.adapters.turbo.session import Loopback, Visit
+from mesh.adapters.turbo.session import Loopback, Visit, only_on_main
 from mesh.errors import StorageError
+from mesh.exec.edits import Edited
 from mesh.exec.passing import applied
 from mesh.exec.process import Exited, Spec, run
 from mesh.graph import Task
@@ -42,6 +44,7 @@ class TurboRunner:
         self._environment = environment
         self._private = Path(tempfile.mkdtemp(prefix="dte-turbo-"))
         self._restoring = trio.Lock()
+        self._edited = Edited(workspace)
         self._pending: dict[TaskId, Task] = {}
         self._bare: dict[str, str] = {}
         """What turbo calls a task's result where nothing is passed to its command, and what it is called here."""
@@ -60,6 +63,7 @@ class TurboRunner:
         self._pending.pop(task.id, None)
         spare = bool(task.payload["spared"])
         self._learn_name(task)
+        mark = await self._edited.mark()
         visit = self._loopback.artifacts.open((task.key,), names=self._bare if spare else {})
         try:
             exited = await run(self._spec([task], visit, _LIVE, task.timeout_ms, spare=spare), log)
@@ -67,14 +71,16 @@ class TurboRunner:
             await visit.aclose()
         if exited.timed_out or exited.exit_code != 0:
             return self._failure(task, exited, visit)
+        artifact = await self._artifact(task, visit, exited)
+        edited = await self._edited.since(mark)
         return Outcome(
             "success",
             0,
             exited.started_ms,
             exited.ended_ms,
-            await self._artifact(task, visit, exited),
+            None if edited else artifact,
             exited.max_rss_bytes,
-            exited.problem,
+            only_on_main(edited) if edited else exited.problem,
             task.key,
         )
 

@@ -20,6 +20,8 @@ from msgspec import Struct
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.turbo.plan import TurboPlan, turbo_id
 from mesh.errors import RemoteError, StorageError
+from mesh.exec.edits import Edited
+from mesh.exec.leftovers import some
 from mesh.exec.process import now_ms
 from mesh.graph import Graph, Task
 from mesh.types import Blob, TaskId
@@ -247,6 +249,7 @@ class MainTurboRunner:
     def __init__(self, session: TurboSession, workspace: Path) -> None:
         self._session = session
         self._workspace = workspace
+        self._edited = Edited(workspace)
 
     async def restore(self, task: Task, outputs: Blob) -> None:
         """Nothing: turbo restores what it needs before it needs it."""
@@ -255,17 +258,21 @@ class MainTurboRunner:
         """Let turbo do it, and see what comes of it. Where that cannot be known, the call does not return, and is to be cancelled."""
         del log  # turbo prints it
         started_ms = now_ms()
+        mark = await self._edited.mark() if task.where == "any" else None
         artifact, problem = await self._at_hand(task)
         self._session.visit.release(task.key)
         if artifact is not None or self._session.plan.has(turbo_id(task)):
             return Outcome("success", 0, started_ms, now_ms(), artifact, problem=problem, key=task.key)
         status, problem = await self._watch(task)
+        outputs = self._session.artifacts.stored(task.key) if status == "success" and task.cache else None
+        if outputs is not None and mark is not None and (edited := await self._edited.since(mark)):
+            outputs, problem = None, only_on_main(edited)
         return Outcome(
             status=status,
             exit_code=0 if status == "success" else self._session.exit_code,
             started_ms=started_ms,
             ended_ms=now_ms(),
-            outputs=self._session.artifacts.stored(task.key) if status == "success" and task.cache else None,
+            outputs=outputs,
             problem=problem,
             key=task.key,
         )
@@ -335,6 +342,13 @@ class MainTurboRunner:
 
     def _came_to_nothing(self, task: Task) -> bool:
         return self._session.came_to_nothing(task.id, self._workspace)
+
+
+def only_on_main(edited: tuple[str, ...]) -> str:
+    """Why nothing is passed on of a task that has succeeded: it, or one beside it, has changed files that git tracks."""
+    return (
+        f"{some(edited)}, which git tracks, changed while it ran: so it, and what depends on it, runs on the main job"
+    )
 
 
 def _in_vain(reason: str) -> str:
