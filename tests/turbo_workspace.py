@@ -39,6 +39,7 @@ const tasks = {
   lint() { console.log(`lint ok ${name}`); },
   deploy() { console.log(`deployed ${name}`); if (fs.existsSync('FAIL')) process.exit(9); },
   generate() { write('notes/code.js', `// made for ${name}`); console.log(`generated ${name}`); },
+  fail() { process.exit(1); },
   regenerate() { write('src/made.js', `// made anew for ${name}`); },
   reuse() { console.log(read('src/made.js')); },
   use() { write('coverage/used.txt', read('notes/code.js')); console.log(`${name} uses ${read('notes/code.js')}`); },

@@ -309,19 +309,19 @@ class MainTurboRunner:
                 return await self._judge(task)
             with trio.move_on_after(PATIENCE_MS / 1_000):
                 await news.wait()
-            if not news.is_set() and task.where == "any" and not await _runs(task.key):
+            if not news.is_set() and not await _runs(task.key):
                 self._let_on(task)
 
     def _let_on(self, task: Task) -> None:
         """Turbo does not come to `task`: it may be waiting for others first. What other machines are at is not done here as well."""
         session = self._session
         elsewhere = frozenset(session.graph.tasks[other].key for other in session.elsewhere())
-        if elsewhere and self._came_to_nothing(task):
+        if (elsewhere or task.where == "main") and self._came_to_nothing(task):
             # It did, and that has failed, which only turbo's end will tell; until then it gets on with what the others bring, if it goes on at all.
             if not session.plan.goes_on:
                 session.let_go()
-            return
-        session.let_on(elsewhere)
+        elif task.where == "any":
+            session.let_on(elsewhere)
 
     async def _judge(self, task: Task) -> tuple[Literal["success", "failure"], str]:
         """Turbo has ended without having put the task."""

@@ -139,6 +139,16 @@ def test_what_an_agent_is_at_is_not_done_here_too_where_a_failure_is_only_known_
     assert "p0 is broken" in ran.stdout + ran.stderr
 
 
+def test_a_failure_of_what_stays_here_ends_turbo_though_agents_are_at_work(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("mesh.adapters.turbo.session.PATIENCE_MS", 300)
+    stays = {"fail": {"outputs": ["src/made.js"]}, "sleep": {}}
+    main = make_workspace(tmp_path / "main", packages=2, only={"p0": ("fail",), "p1": ("sleep",)}, tasks=stays)
+    ran = distributed(main, tmp_path, "fail", "sleep", agents=1)
+    assert ran.exit_code == 1
+    assert ran.statuses == {"p0#fail": "failure", "p1#sleep": "cancelled"}
+    assert ran.where == {"p0#fail": MAIN}
+
+
 def test_outputs_that_turn_out_to_be_inputs_cost_time_and_nothing_else(tmp_path: Path):
     main = make_workspace(tmp_path / "main", packages=3, scripts=("build", "lint"))
     rules = main.path / "turbo.json"
