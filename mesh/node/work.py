@@ -156,7 +156,7 @@ class Work:
         try:
             for need in effect.needs:
                 await self._restore(need)
-            stored = self._stored(self._tasks[task])
+            stored = None if effect.anew else self._stored(self._tasks[task])
             if stored is not None:
                 return ev.TaskFinished(task, attempt, await self._reuse(stored))
             return ev.TaskFinished(task, attempt, await self._run(self._tasks[task], attempt))

@@ -29,7 +29,7 @@ class Bulletin(Struct):
 
     @property
     def agents(self) -> list[NodeId]:
-        """Those that are told anything."""
+        """Those that are told anything, the main job's own worker among them."""
         return list(self._known)
 
     def begin(self, agent: NodeId) -> None:

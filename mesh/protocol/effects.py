@@ -69,6 +69,8 @@ class Execute(Struct, frozen=True):
     task: TaskId
     attempt: int
     needs: tuple[Need, ...]
+    anew: bool = False
+    """No result of an earlier run may be taken: what its key stands for was made from something else."""
 
 
 class Kill(Struct, frozen=True):

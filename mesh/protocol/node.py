@@ -26,6 +26,7 @@ from mesh.protocol import events as ev
 from mesh.protocol import news, parts
 from mesh.protocol.bidder import Agent
 from mesh.protocol.brake import Brake, Brakes
+from mesh.protocol.bulletin import Bulletin
 from mesh.protocol.estimate import sample
 from mesh.protocol.leader import Leader
 from mesh.protocol.market import Market
@@ -143,6 +144,8 @@ class Node:
         agent.memory_bytes = int(config.facts.get("memory_bytes", "0"))
         agent.gpu = int(config.facts.get("gpu", "0"))
         brake = Brake(config.fail_after, config.kill)
+        bulletin = Bulletin()
+        bulletin.begin(self.me)
         return Leader(
             self.me,
             FIRST_EPOCH,
@@ -151,6 +154,7 @@ class Node:
             market,
             recorder,
             Brakes([brake]),
+            bulletin=bulletin,
             stalls=Stalls(config.stall_after_ms),
             surplus=Surplus(keep=config.keep_agents),
         )

@@ -50,11 +50,13 @@ class Job(Struct):
     """What it depends on, directly or not, but for what was in place when it was awarded."""
     made_anew: int = 0
     """How often something had been made anew by then."""
+    behind_failure: bool = False
+    """Something that it depends on, directly or not, had failed, as it may. Its key stands for what it makes where that succeeds."""
     phase: Phase = Phase.PREPARING
     since: Instant = Instant(0)
     """When it began to run."""
     killed: bool = False
-    again: Award | None = None
+    again: "Job | None" = None
     """Awarded anew while its end was under way: it begins once more when that is over."""
 
 
@@ -81,6 +83,8 @@ class Worker(Struct):
     """Tasks whose outputs are in this workspace, and so are those of all before them: no later award looks at them again."""
     _made_anew: int = 0
     """How often that came to nothing: something that was done has been run again, and may have left something else."""
+    _behind_failure: dict[TaskId, bool] = field(default_factory=dict)
+    """Of each task that was asked about, whether something before it has failed. Void as soon as there is one failure more, or one less."""
 
     def awarded(self, award: Award, leader: NodeId, now: Instant, *, shares_main: bool) -> list[Effect]:
         """The leader gives this node a task. `shares_main`: this workspace is the main job's own, where outputs need no bringing."""
@@ -98,12 +102,20 @@ class Worker(Struct):
         if dep := self._only_elsewhere(upstream):
             reason = f"what {dep} made is on the main job alone, from where it cannot be passed on"
             return [Send(leader, Declined(award.task, award.attempt, reason, never=True))]
-        needs = self._needs(upstream)
+        new = Job(
+            award,
+            task,
+            self._needs(upstream),
+            award.attempt,
+            upstream,
+            self._made_anew,
+            self._is_behind_failure(task),
+        )
         job = self.jobs.get(award.task)
         if job is None:
-            return self._begin(Job(award, task, needs, award.attempt, upstream, self._made_anew))
+            return self._begin(new)
         if job.killed:
-            job.again, job.needs, job.upstream, job.made_anew = award, needs, upstream, self._made_anew
+            job.again = new
             return []
         if job.phase in (Phase.PREPARING, Phase.WAITING) and _outputs(needs) != _outputs(job.needs):
             # What it needs was made anew while this node was out of reach.
@@ -122,8 +134,7 @@ class Worker(Struct):
         self._forget(job)
         if job.again is None:
             return self._start()
-        again = Job(job.again, job.task, job.needs, job.again.attempt, job.upstream, job.made_anew)
-        return [*self._begin(again), *self._start()]
+        return [*self._begin(job.again), *self._start()]
 
     def _only_elsewhere(self, upstream: tuple[TaskId, ...]) -> TaskId | None:
         """What nobody can be given: it succeeded where its outputs could not be stored."""
@@ -156,6 +167,22 @@ class Worker(Struct):
                 stack.extend(self.tasks[dep].deps)
         return tuple(sorted(seen, key=self.order.__getitem__))
 
+    def _is_behind_failure(self, task: Task) -> bool:
+        """Found out once for each task, with all before it: otherwise a chain would be walked again for each of its tasks."""
+        known = self._behind_failure
+        stack = [task]
+        while stack:
+            deps = stack[-1].deps
+            if unknown := [dep for dep in deps if dep not in known]:
+                stack += [self.tasks[dep] for dep in unknown]
+            else:
+                known[stack.pop().id] = any(known[dep] or self._failed(dep) for dep in deps)
+        return known[task.id]
+
+    def _failed(self, task: TaskId) -> bool:
+        record = self.records.get(task)
+        return record is not None and record.status == "failure"
+
     def add_graph(self, graph: Graph) -> None:
         """Tasks that may be awarded from now on. Of a task that several graphs have the first one counts, as on the leader."""
         for task in graph.tasks.values():
@@ -187,7 +214,7 @@ class Worker(Struct):
                 self._is_made_anew()
             used += self._cpu(job.task)
             exclusive = job.task.whole_agent
-            effects.append(Execute(job.task.id, job.attempt, job.needs))
+            effects.append(Execute(job.task.id, job.attempt, job.needs, job.behind_failure))
         return effects
 
     def _cpu(self, task: Task) -> int:
@@ -253,7 +280,8 @@ class Worker(Struct):
         )
         envelope = completion.seal(self.key)
         effects: list[Effect] = []
-        if run.cache == "none" and run.status == "success" and job.task.cache and completion.key:
+        keeps = job.task.cache and completion.key and not job.behind_failure
+        if run.cache == "none" and run.status == "success" and keeps:
             effects.append(Keep(completion.key, envelope))
         self.unrecorded[task] = envelope.decode()
         if leader is not None:
@@ -297,6 +325,8 @@ class Worker(Struct):
         known = ((self.records[task], record) for task, record in records.items() if task in self.records)
         if any(old.outputs != new.outputs for old, new in known):
             self._is_made_anew()
+        if any((record.status == "failure") != self._failed(task) for task, record in records.items()):
+            self._behind_failure.clear()
         self.records.update(records)
         for task in records:
             self.unrecorded.pop(task, None)

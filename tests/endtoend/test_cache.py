@@ -64,6 +64,34 @@ def test_a_second_run_takes_every_result_and_a_change_reruns_only_what_it_must(s
     assert (machine.workspace / "out/ab").read_text() == "changed\nb\n"
 
 
+def test_what_was_made_behind_an_allowed_failure_is_never_taken_for_what_its_success_leads_to(
+    site_of: MakeSite,
+) -> None:
+    site = site_of(
+        toml(
+            c="""command = "test -e $SITE/well && mkdir -p out/c && echo real > out/c/o"
+outputs = ["out/c/**"]\nallow_failure = true\ncache = false""",
+            d="""command = "mkdir -p out/d && cat out/c/o > out/d/p || echo none > out/d/p"
+outputs = ["out/d/**"]\ndeps = ["c"]""",
+            e='command = "mkdir -p out/e && cp out/d/p out/e/q"\noutputs = ["out/e/**"]\ndeps = ["d"]',
+        )
+    )
+    machine = site.machine("main")
+
+    def made() -> tuple[str, dict[str, str]]:
+        main = run(site, machine, "e")
+        caches = {name: task["cache"] for name, task in main.tasks.items()}
+        return (machine.workspace / "out/e/q").read_text(), caches
+
+    anew = {"c": "none", "d": "none", "e": "none"}
+    assert made() == ("none\n", anew)
+    site.tell("well")
+    assert made() == ("real\n", anew)
+    assert made() == ("real\n", {"c": "none", "d": "hit", "e": "hit"})
+    (site.root / "well").unlink()
+    assert made() == ("none\n", anew)
+
+
 def test_what_an_agent_made_in_an_earlier_run_is_taken_from_it(site_of: MakeSite) -> None:
     site = site_of(FILES)
     machine, helper = site.machine("main"), site.machine("helper")

@@ -486,6 +486,25 @@ def test_only_a_success_that_may_be_reused_is_kept():
     assert [keep.key for keep in agent.wanted(fx.Keep)] == ["key of ok"]
 
 
+def test_behind_an_allowed_failure_nothing_is_taken_and_nothing_kept_until_it_succeeds():
+    agent = AgentNode(
+        task("flaky", outputs=(), allow_failure=True), task("next", "flaky", outputs=()), task("last", "next"), "other"
+    )
+    agent.record("flaky", "failure", outputs=False)
+    agent.record("next", outputs=False)
+    for name in ("last", "other"):
+        agent.award(name)
+        agent.finished(name)
+    assert {one.task: one.anew for one in agent.wanted(fx.Execute)} == {"last": True, "other": False}
+    assert [keep.key for keep in agent.wanted(fx.Keep)] == ["key of other"]
+    agent.record("last")
+    agent.record("flaky", outputs=False)
+    agent.award("last", 2)
+    agent.finished("last", 2)
+    assert not agent.wanted(fx.Execute)[-1].anew
+    assert agent.wanted(fx.Keep)[-1].key == "key of last"
+
+
 def test_a_result_of_an_earlier_run_is_not_kept_again():
     agent = AgentNode("p:build")
     agent.award("p:build")
