@@ -25,8 +25,10 @@ def drift(
 ) -> dict[TaskId, str]:
     """For each native task that this checkout cannot do as main means it, why. Tasks that only main may run are not looked at."""
     tasks = [task for task in graph.tasks.values() if task.tool == TOOL]
-    here = _Checkout(_without_results(working_tree(workspace), tasks, manifest_of_main or {}))
-    main = None if manifest_of_main is None else _Checkout(Tree(manifest_of_main))
+    tree = _without_results(working_tree(workspace), tasks, manifest_of_main or {})
+    here = _Checkout(tree)
+    # A link of main's that says something else than ours is told as such, wherever it leads.
+    main = None if manifest_of_main is None else _Checkout(Tree(manifest_of_main, texts=tree.texts))
     reasons: dict[TaskId, str] = {}
     for task in tasks:
         found = [*_differences(task, graph, here, main), *_missing_secrets(task, environ)]

@@ -8,12 +8,12 @@ import hashlib
 import os
 import stat
 import subprocess
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from mesh.adapters.native.links import Links, within
 from mesh.errors import UsageError
 from mesh.exec.globs import Globs
 
@@ -63,17 +63,66 @@ class Tree:
     notices: tuple[str, ...] = ()
     by_git: bool = True
     """False where there is no git to say what is a source, so that every file is."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """What symbolic links say, as `Links` takes it."""
+    links: Links = field(init=False, repr=False, compare=False)
     paths: Sequence[str] = field(init=False, repr=False, compare=False)
     """All paths in order."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", sorted(self.entries))
+        here = {path: text for path, text in self.texts.items() if path in self.entries}
+        object.__setattr__(self, "links", Links(here))
 
     def matching(self, patterns: Sequence[str]) -> Iterator[str]:
         """The paths that `patterns` mean, each once."""
         meant = Globs(patterns)
         for prefix in meant.prefixes:
-            yield from (path for path in self._below(prefix) if self.is_meant(path, meant))
+            yield from (path for path in within(self.paths, prefix) if self.is_meant(path, meant))
+
+    def read(self, patterns: Sequence[str], made: frozenset[str] = frozenset()) -> Iterator[str]:
+        """What a task with these inputs reads, each once: what they mean, and what is behind the links among that; nothing of what is `made`."""
+        found = dict.fromkeys(path for path in self.matching(patterns) if path not in made)
+        if self.links:
+            found |= dict.fromkeys(self._behind(patterns, made))
+        yield from found
+
+    def _behind(self, patterns: Sequence[str], made: frozenset[str]) -> Mapping[str, None]:
+        """What is behind a link is an input where it would be one in the link's place; behind a link that is found there, all is. What is taken away by its
+        own name stays away.
+        """
+        meant, left = Globs(patterns), Globs(("**", *patterns))
+        found: dict[str, None] = {}
+        waiting: list[str] = []
+        followed: dict[str, None] = {}
+        for link in dict.fromkeys(link for prefix in meant.prefixes for link in self.links.under(prefix)):
+            if link not in made and (meant.match(link) or meant.may_contain(link)):
+                passed, below = self._follow(link)
+                seen = [path for path, inner in below if self._is_seen(path, f"{link}{inner}", meant)]
+                found |= dict.fromkeys((*passed, *seen) if seen else ())
+                waiting += seen
+        while waiting:
+            link = waiting.pop()
+            if link in self.links and link not in followed and link not in made and left.match(link):
+                followed[link] = None
+                passed, below = self._follow(link)
+                found |= dict.fromkeys(passed)
+                found |= dict.fromkeys(path for path, _ in below)
+                waiting += [path for path, _ in below]
+        return {path: None for path in found if left.match(path) and path not in made}
+
+    def _follow(self, link: str) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+        """The links on the way, and what is behind them, each with what its name there has after the link's."""
+        passed, target = self.links.follow(link)
+        below = () if target is None else within(self.paths, target)
+        return passed, [(path, path[len(target) :] if target else f"/{path}") for path in below]
+
+    def _is_seen(self, path: str, place: str, meant: Globs) -> bool:
+        return (
+            meant.match(place)
+            or (self.is_submodule(path) and meant.match(f"{place}/"))
+            or (path in self.links and meant.may_contain(place))
+        )
 
     def is_meant(self, path: str, meant: Globs) -> bool:
         """Whether `path` matches; of a submodule also whether the whole inside of it does."""
@@ -82,33 +131,25 @@ class Tree:
     def is_submodule(self, path: str) -> bool:
         return self.entries.get(path, "").startswith(_GITLINK)
 
-    def _below(self, prefix: str) -> Iterator[str]:
-        if not prefix:
-            yield from self.paths
-            return
-        # What goes on with a character below `/` stands between a directory's name and its content: `a`, `a.txt`, `a/b`.
-        start = bisect_left(self.paths, prefix)
-        if start < len(self.paths) and self.paths[start] == prefix:
-            yield prefix
-        yield from self.paths[bisect_left(self.paths, f"{prefix}/") : bisect_left(self.paths, f"{prefix}0")]
-
 
 def working_tree(workspace: Path) -> Tree:
     """All of `workspace` that git knows or would add, as it is on disk; without git, all files. Raises `UsageError`."""
     try:
-        return _scan(workspace, SUBMODULE_DEPTH_MAX)
+        tree = _scan(workspace, SUBMODULE_DEPTH_MAX)
     except GitError as error:
         if _NOT_A_REPOSITORY.decode() not in str(error) and "not installed" not in str(error):
             raise
         entries = {
             _shown(os.fsencode(path.relative_to(workspace))): _on_disk(path, "sha1") for path in _walk(workspace)
         }
-        return Tree(
+        tree = Tree(
             {path: entry for path, entry in entries.items() if entry},
             frozenset(entries),
             (f"{workspace}: {_reason(error)}, so every file in it is an input (there is no .gitignore to go by)",),
             by_git=False,
         )
+    texts = {path: _text(workspace / path) for path in tree.paths if tree.entries[path].startswith(_LINK)}
+    return replace(tree, texts=_leads(workspace, texts))
 
 
 def commit_tree(workspace: Path, commit: str) -> Tree:
@@ -118,7 +159,37 @@ def commit_tree(workspace: Path, commit: str) -> Tree:
         about, path = line.split(b"\t", 1)
         mode, _, sha = about.decode().split(" ")
         entries[_shown(path)] = f"{mode} {sha}"
-    return Tree(entries)
+    links = {path: entry.split(" ")[1] for path, entry in entries.items() if entry.startswith(_LINK)}
+    return Tree(entries, texts=_leads(workspace, dict(zip(links, _blobs(workspace, links.values()), strict=True))))
+
+
+def _blobs(workspace: Path, shas: Collection[str]) -> Iterator[bytes]:
+    data = git(workspace, "cat-file", "--batch", stdin="".join(f"{sha}\n" for sha in shas).encode()) if shas else b""
+    while data:
+        head, _, rest = data.partition(b"\n")
+        size = int(head.split(b" ")[2])
+        yield rest[:size]
+        data = rest[size + 1 :]
+
+
+def _text(link: Path) -> bytes:
+    """What a link says; nothing where there is none, as in a checkout on a disk without links."""
+    try:
+        return os.fsencode(link.readlink())
+    except OSError:
+        return b""
+
+
+def _leads(workspace: Path, texts: Mapping[str, bytes]) -> dict[str, str]:
+    """What links say as `Links` takes it, without those of which that alone tells that they lead elsewhere."""
+    root = os.fsencode(workspace.resolve())
+    inside: dict[str, str] = {}
+    for path, text in texts.items():
+        if text.startswith(root + b"/"):
+            inside[path] = _shown(text.removeprefix(root))
+        elif text and not text.startswith(b"/"):
+            inside[path] = _shown(text)
+    return inside
 
 
 def _reason(error: GitError) -> str:

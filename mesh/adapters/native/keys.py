@@ -16,7 +16,7 @@ from mesh.adapters.native.hashing import Tree
 from mesh.types import TaskId
 from mesh.wire import canonical
 
-KEY_VERSION: Final = 1
+KEY_VERSION: Final = 2
 """Grows with every change of what a key is made of, so that a result of another making is never taken for ours."""
 
 _IN_THE_KEY: Final = ("version", "command", "shell", "cwd", "env", "pass_env", "unset_env", "shard", "shards")
@@ -52,7 +52,7 @@ class InputTable:
         """What `patterns` mean, without what is `made`."""
         asked = (tuple(patterns), made)
         if asked not in self._known:
-            paths = tuple(sorted(path for path in self._tree.matching(patterns) if path not in made))
+            paths = tuple(sorted(self._tree.read(patterns, made)))
             listing = [[path, self._tree.entries[path]] for path in paths]
             self._known[asked] = Inputs(paths, hashlib.sha256(canonical.encode(listing)).hexdigest())
         return self._known[asked]

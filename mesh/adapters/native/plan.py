@@ -167,7 +167,7 @@ def _unmatched(expansion: Expansion, tree: Tree, units: Sequence[Unit]) -> Itera
         if definition.inputs is DEFAULT_INPUTS:
             continue
         for index, pattern in enumerate(definition.inputs):
-            if pattern.startswith("!") or any(next(tree.matching((unit.inputs[index],)), None) for unit in group):
+            if pattern.startswith("!") or any(next(tree.read((unit.inputs[index],)), None) for unit in group):
                 continue
             makers = _makers(group[0].inputs[index], expansion)
             before = {unit.id for unit in _closure(expansion, group[0].deps)}

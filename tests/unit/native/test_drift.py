@@ -62,6 +62,18 @@ def test_a_file_on_one_side_only_is_named(main, agent):
     )
 
 
+def test_what_is_behind_a_link_is_compared_as_well(main, agent):
+    for repo in (main, agent):
+        (repo.root / "src/link").symlink_to("../proto")
+    assert drifted(main, agent) == {}
+    agent.files({"proto/x": "2"})
+    assert drifted(main, agent)["lint"] == "its inputs are not main's: proto/x (another content)"
+    agent.files({"proto/x": "1"})
+    (agent.root / "src/link").unlink()
+    (agent.root / "src/link").symlink_to("../other")
+    assert drifted(main, agent)["lint"] == "its inputs are not main's: src/link (another content)"
+
+
 def test_three_paths_are_named_and_the_rest_is_counted(main, agent):
     agent.files({f"src/{name}": "2" for name in "abcd"})
     assert drifted(main, agent)["lint"].endswith("src/c (another content) and 1 more")

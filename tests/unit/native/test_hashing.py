@@ -57,7 +57,7 @@ def test_filters_of_gitattributes_are_applied(repo):
     assert tree.entries == as_git_adds_them(repo)
 
 
-def test_a_link_is_its_target_and_is_not_followed(repo):
+def test_a_links_entry_is_its_text(repo):
     repo.commit({"a": "1"})
     (repo.root / "link").symlink_to("a")
     (repo.root / "outside").symlink_to("/etc")
@@ -191,6 +191,59 @@ def test_a_hook_of_git_does_not_lead_us_elsewhere(repo, monkeypatch):
 def test_the_paths_that_globs_mean_are_found(patterns, paths):
     tree = Tree(dict.fromkeys(["b", "a/c/d", "a/b", "a", "a.txt", "a0"], "100644 x"))
     assert sorted(tree.matching(patterns)) == paths
+
+
+LINKED = {
+    "a/file": "../s/one",
+    "a/dir": "../s",
+    "a/chain": "dir/inner/../two",
+    "a/up": "..",
+    "a/loop": "loop2/x",
+    "a/loop2": "loop",
+    "a/out": "../../elsewhere",
+    "a/nothing": "nowhere",
+    "a/twice": "to-dir",
+    "a/to-dir": "dir",
+    "s/inner/back": "../../a",
+}
+"""Links by what they say, beside the files of the test."""
+
+
+@pytest.mark.parametrize(
+    ("patterns", "paths"),
+    [
+        (["a/file"], ["a/file", "s/one"]),
+        (["s/one"], ["s/one"]),
+        (["a/chain"], ["a/chain", "a/dir", "s/two"]),
+        (["a/dir/*.md"], ["a/dir", "s/read.md"]),
+        (["a/dir/none"], []),
+        (["a/to*/*.md", "!**/read.md"], []),
+        (["a/loop*", "a/out", "a/nothing"], ["a/loop", "a/loop2", "a/nothing", "a/out"]),
+        (["a/twice/*.md"], ["a/dir", "a/to-dir", "a/twice", "s/read.md"]),
+        (["a/up/s/t*"], ["a/up", "s/two"]),
+        (["a/up/b", "!/b/x"], ["a/up", "b/y"]),
+        (["a/*r"], ["a/dir", "a/to-dir"]),
+        (["a/dir", "!a", "!b"], []),
+        (["a/di?/**", "!a/[!d]*", "!b"], ["a/dir", "s/inner/back", "s/one", "s/read.md", "s/two"]),
+    ],
+)
+def test_what_is_behind_a_link_is_read_where_it_would_be_in_its_place(repo, patterns, paths):
+    repo.files(dict.fromkeys(("s/one", "s/two", "s/read.md", "b/x", "b/y"), "text"))
+    for name, text in LINKED.items():
+        (repo.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (repo.root / name).symlink_to(text)
+    commit = repo.commit()
+    rooted = [pattern.replace("!/", "!") for pattern in patterns]
+    assert sorted(working_tree(repo.root).read(rooted)) == paths
+    assert sorted(commit_tree(repo.root, commit).read(rooted)) == paths
+
+
+def test_a_link_to_a_path_of_the_machine_is_followed_within_the_workspace_only(repo, tmp_path):
+    repo.files({"s/one": "1"})
+    (repo.root / "here").symlink_to(repo.root / "s")
+    (repo.root / "beside").symlink_to(tmp_path / "repository")
+    assert sorted(working_tree(repo.root).read(["here"])) == ["here", "s/one"]
+    assert sorted(working_tree(repo.root).read(["beside"])) == ["beside"]
 
 
 def test_thousands_of_clean_files_take_well_under_a_second(repo):

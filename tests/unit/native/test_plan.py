@@ -282,6 +282,36 @@ def test_outputs_are_never_inputs_of_their_task_nor_of_those_that_wait_for_it(re
     assert keys(repo, "test") == before
 
 
+def test_what_is_behind_a_link_is_part_of_the_key_but_not_what_a_dependency_makes_there(repo):
+    toml = """
+[tasks.make]
+command = "make"
+inputs = ["src"]
+outputs = ["out/**"]
+
+[tasks.test]
+command = "test"
+deps = ["make"]
+inputs = ["packages/a"]
+"""
+    repo.commit({"dte.toml": toml, "shared/s.txt": "1", "src/x": "1", "packages/a/x": "1"})
+    (repo.root / "packages/a/shared.txt").symlink_to("../../shared/s.txt")
+    (repo.root / "packages/a/made").symlink_to("../../out")
+    repo.commit()
+    before = planned(repo, "test")
+    assert sorted(before.manifest) == [
+        "packages/a/made",
+        "packages/a/shared.txt",
+        "packages/a/x",
+        "shared/s.txt",
+        "src/x",
+    ]
+    repo.commit({"out/made": "a result that git does not ignore"})
+    assert keys(repo, "test") == {task.id: task.key for task in before.graph.tasks.values()}
+    repo.commit({"shared/s.txt": "2"})
+    assert keys(repo, "test")["test"] != before.graph.tasks["test"].key
+
+
 def test_passed_values_are_taken_on_main_and_are_part_of_the_key(repo):
     text = '[tasks.t]\ncommand = "x"\npass_env = ["CI", "MODE"]\nsecret_env = ["TOKEN"]'
     repo.commit({"dte.toml": text})
