@@ -117,9 +117,9 @@ class Worker(Struct):
         if job.killed:
             job.again = new
             return []
-        if job.phase in (Phase.PREPARING, Phase.WAITING) and _outputs(needs) != _outputs(job.needs):
+        if job.phase in (Phase.PREPARING, Phase.WAITING) and _outputs(new.needs) != _outputs(job.needs):
             # What it needs was made anew while this node was out of reach.
-            return self._begin(Job(award, task, needs, award.attempt, upstream, self._made_anew))
+            return self._begin(new)
         job.award = award
         return [self._tell_start(job, leader, now)] if job.phase is Phase.RUNNING else []
 
