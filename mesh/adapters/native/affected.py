@@ -1,18 +1,20 @@
-"""`--affected`: only the tasks whose inputs, or whose dependencies' inputs, differ between a branch's beginning and now.
+"""`--affected`: only the tasks that have become others between a branch's beginning and now, or stand behind one that has.
 
-Both sides are whole trees in git's own hashes, so renames, reverts and merges need no thought: a path is changed if its content differs.
+Both sides are whole trees in git's own hashes, in which all tasks are found: so renames, reverts and merges need no thought, nor does what an `each` or
+`shards` no longer finds. A task is another one if anything that is compared for its key differs: its definition, its command, what it depends on, its inputs.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from msgspec import Struct
 
-from mesh.adapters.native.config import FILE_NAME, Config, Definition, parse
-from mesh.adapters.native.expand import Expansion
+from mesh.adapters.native.config import FILE_NAME, Config, parse
+from mesh.adapters.native.expand import Expansion, Unit, expand
 from mesh.adapters.native.hashing import GitError, Tree, commit_tree, git
+from mesh.adapters.native.keys import InputTable
 from mesh.errors import UsageError
-from mesh.exec.globs import Globs
 from mesh.types import TaskId
 
 
@@ -23,47 +25,50 @@ class Range(Struct, frozen=True):
     head: str = ""
 
 
-def reached_by(workspace: Path, config: Config, expansion: Expansion, tree: Tree, range_: Range) -> frozenset[TaskId]:
+def reached_by(workspace: Path, expansion: Expansion, tree: Tree, range_: Range) -> frozenset[TaskId]:
     """The tasks that a change in `range_` reaches. Raises `UsageError` where git does not know enough to say."""
     base = _merge_base(workspace, range_)
-    before = commit_tree(workspace, base)
-    after = commit_tree(workspace, _commit(workspace, range_.head)) if range_.head else tree
-    changed = _changed(before, after)
-    redefined = _redefined(workspace, config, base, range_.head)
+    old = commit_tree(workspace, base)
+    before = _expanded(workspace, base, old)
+    after = expansion
+    if range_.head:
+        head = _commit(workspace, range_.head)
+        tree = commit_tree(workspace, head)
+        after = _expanded(workspace, head, tree)
+    was, now = _works(before, _without_what_is_in(tree, old)), _works(after, _without_what_is_in(old, tree))
     reached: set[TaskId] = set()
     for unit in expansion.units.values():  # each one behind its dependencies
-        if unit.definition.name in redefined or not reached.isdisjoint(unit.deps):
+        work = now.get(unit.id)
+        if work is None or work != was.get(unit.id) or not reached.isdisjoint(unit.deps):
             reached.add(unit.id)
-        else:
-            meant = Globs(unit.inputs)
-            if any(before.is_meant(path, meant) or after.is_meant(path, meant) for path in changed):
-                reached.add(unit.id)
     return frozenset(reached)
 
 
-def _changed(before: Tree, after: Tree) -> list[str]:
-    """The paths that differ. A submodule is one path: its commit tells what is in it."""
-    submodules = tuple(f"{path}/" for path in after.paths if after.is_submodule(path))
-    return [
-        path
-        for path in sorted(before.entries.keys() | after.entries.keys())
-        if before.entries.get(path) != after.entries.get(path) and not path.startswith(submodules)
-    ]
+def _works(expansion: Expansion, tree: Tree) -> Mapping[TaskId, tuple[Unit, str]]:
+    """What each task is, and a digest of its inputs."""
+    table = InputTable(tree)
+    works: dict[TaskId, tuple[Unit, str]] = {}
+    for unit in expansion.units.values():
+        inputs = table.inputs(unit.inputs, table.made(unit.id, unit.outputs, unit.deps))
+        works[unit.id] = unit, inputs.digest
+    return works
 
 
-def _redefined(workspace: Path, config: Config, base: str, head: str) -> frozenset[str]:
-    """The names of the tasks whose definition differs. A file that could not be used then defines nothing."""
-    before = _definitions(workspace, base)
-    after = _definitions(workspace, head) if head else config.tasks
-    return frozenset(name for name in config.tasks if name not in after or before.get(name) != after[name])
+def _without_what_is_in(other: Tree, tree: Tree) -> Tree:
+    """`tree`, in which nobody has to look for who reads what has not changed. Where links lead elsewhere now, that is not enough to know."""
+    if tree.links.texts != other.links.texts:
+        return tree
+    changed = {path: entry for path, entry in tree.entries.items() if entry != other.entries.get(path)}
+    return replace(tree, entries=changed | {link: tree.entries[link] for link in tree.links.texts})
 
 
-def _definitions(workspace: Path, commit: str) -> Mapping[str, Definition]:
+def _expanded(workspace: Path, commit: str, tree: Tree) -> Expansion:
+    """All tasks as they were in `commit`. A file that could not be used then defines nothing; what the disk now objects to is no matter."""
     try:
         was = parse(git(workspace, "show", f"{commit}:./{FILE_NAME}"))
     except GitError:  # not there yet
-        return {}
-    return {} if was.problems else was.tasks
+        was = parse(b"")
+    return expand(Config({}, was.lines) if was.problems else was, workspace, tree.paths)
 
 
 def _merge_base(workspace: Path, range_: Range) -> str:

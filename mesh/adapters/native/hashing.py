@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -78,7 +79,7 @@ class Tree:
         """The paths that `patterns` mean, each once."""
         meant = Globs(patterns)
         for prefix in meant.prefixes:
-            yield from (path for path in within(self.paths, prefix) if self.is_meant(path, meant))
+            yield from (path for path in within(self.paths, prefix) if self._is_meant(path, path, meant))
 
     def read(self, patterns: Sequence[str], made: frozenset[str] = frozenset()) -> Iterator[str]:
         """What a task with these inputs reads, each once: what they mean, and what is behind the links among that; nothing of what is `made`."""
@@ -98,7 +99,12 @@ class Tree:
         for link in dict.fromkeys(link for prefix in meant.prefixes for link in self.links.under(prefix)):
             if link not in made and (meant.match(link) or meant.may_contain(link)):
                 passed, below = self._follow(link)
-                seen = [path for path, inner in below if self._is_seen(path, f"{link}{inner}", meant)]
+                seen = [
+                    path
+                    for path, inner in below
+                    if self._is_meant(path, f"{link}{inner}", meant)
+                    or (path in self.links and meant.may_contain(f"{link}{inner}"))
+                ]
                 found |= dict.fromkeys((*passed, *seen) if seen else ())
                 waiting += seen
         while waiting:
@@ -117,16 +123,9 @@ class Tree:
         below = () if target is None else within(self.paths, target)
         return passed, [(path, path[len(target) :] if target else f"/{path}") for path in below]
 
-    def _is_seen(self, path: str, place: str, meant: Globs) -> bool:
-        return (
-            meant.match(place)
-            or (self.is_submodule(path) and meant.match(f"{place}/"))
-            or (path in self.links and meant.may_contain(place))
-        )
-
-    def is_meant(self, path: str, meant: Globs) -> bool:
-        """Whether `path` matches; of a submodule also whether the whole inside of it does."""
-        return meant.match(path) or (self.is_submodule(path) and meant.match(f"{path}/"))
+    def _is_meant(self, path: str, place: str, meant: Globs) -> bool:
+        """Whether `path`, which is seen at `place`, matches; of a submodule also whether the whole inside of it does."""
+        return meant.match(place) or (self.is_submodule(path) and meant.match(f"{place}/"))
 
     def is_submodule(self, path: str) -> bool:
         return self.entries.get(path, "").startswith(_GITLINK)
@@ -153,14 +152,33 @@ def working_tree(workspace: Path) -> Tree:
 
 
 def commit_tree(workspace: Path, commit: str) -> Tree:
-    """The workspace's files as they are in `commit`."""
+    """The workspace's files as they are in `commit`; those of a submodule where it is checked out and has the commit that is meant."""
+    entries, texts = _listed(workspace, commit, SUBMODULE_DEPTH_MAX)
+    return Tree(entries, texts=_leads(workspace, texts))
+
+
+def _listed(workspace: Path, commit: str, depth: int) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Entries by path, and what links say."""
     entries: dict[str, str] = {}
+    links: dict[str, str] = {}
+    submodules: dict[bytes, str] = {}
     for line in _split(git(workspace, "ls-tree", "-r", "-z", commit)):
         about, path = line.split(b"\t", 1)
         mode, _, sha = about.decode().split(" ")
         entries[_shown(path)] = f"{mode} {sha}"
-    links = {path: entry.split(" ")[1] for path, entry in entries.items() if entry.startswith(_LINK)}
-    return Tree(entries, texts=_leads(workspace, dict(zip(links, _blobs(workspace, links.values()), strict=True))))
+        if mode == _LINK:
+            links[_shown(path)] = sha
+        elif mode == _GITLINK and depth:
+            submodules[path] = sha
+    texts = dict(zip(links, _blobs(workspace, links.values()), strict=True))
+    for path, sha in submodules.items():
+        inside = workspace / os.fsdecode(path)
+        if (inside / ".git").exists():
+            with suppress(GitError):  # it has not fetched that commit
+                found, said = _listed(inside, sha, depth - 1)
+                entries |= {f"{_shown(path)}/{name}": entry for name, entry in found.items()}
+                texts |= {f"{_shown(path)}/{name}": text for name, text in said.items()}
+    return entries, texts
 
 
 def _blobs(workspace: Path, shas: Collection[str]) -> Iterator[bytes]:

@@ -37,7 +37,7 @@ def plan(workspace: Path, names: Sequence[str], *, environ: Mapping[str, str], a
     targets = _select(config, expansion, names)
     notices = [*tree.notices, *expansion.notices]
     if affected is not None:
-        reached = reached_by(workspace, config, expansion, tree, affected)
+        reached = reached_by(workspace, expansion, tree, affected)
         targets = [task_id for task_id in targets if task_id in reached]
         if not targets:
             notices.append(f"nothing to run: no change since {affected.base} reaches {', '.join(names)}")

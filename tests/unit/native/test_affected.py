@@ -136,6 +136,66 @@ def test_a_new_commit_of_a_submodule_reaches_who_reads_it(repo, tmp_path):
     inner.commit({"x": "2"})
     repo.git("-C", "vendor", "pull", "-q", "origin", "main")
     assert affected(repo, "t", "u", base="HEAD") == ["t"]
+    repo.commit()
+    assert affected(repo, "t", "u", base="HEAD~1", head="HEAD") == ["t"]
+
+
+@pytest.mark.parametrize("change", [{"vendor/x": "2"}, {"vendor/new": "1"}])
+def test_what_is_not_committed_in_a_submodule_reaches_who_reads_it(repo, tmp_path, change):
+    inner = type(repo)(tmp_path / "inner")
+    inner.commit({"x": "1", "y": "1"})
+    tasks = {"t": '["vendor/**"]', "u": '["vendor/y"]', "v": '["lib/**"]'}
+    text = "".join(f'[tasks.{name}]\ncommand = "x"\ninputs = {inputs}\n' for name, inputs in tasks.items())
+    repo.commit(FILES | {"dte.toml": text})
+    repo.git("submodule", "--quiet", "add", f"file://{inner.root}", "vendor")
+    repo.commit()
+    repo.files(change)
+    assert affected(repo, "t", "u", "v", base="HEAD") == ["t"]
+    # Where the commit that was meant has not been fetched, all of it may be new.
+    repo.git("update-index", "--cacheinfo", f"160000,{'1' * 40},vendor")
+    repo.git("commit", "-q", "-m", "a commit that nobody has")
+    assert affected(repo, "t", "u", "v", base="HEAD") == ["t", "u"]
+
+
+def test_what_a_task_no_longer_depends_on_reaches_it(repo):
+    text = """
+[tasks.build]
+each = "packages/*/package.toml"
+command = "x"
+[tasks.deploy]
+command = "x"
+deps = ["build"]
+inputs = ["deploy.sh"]
+"""
+    repo.commit({"dte.toml": text} | {f"packages/{name}/package.toml": "" for name in "abc"})
+    repo.git("rm", "-q", "-r", "packages/c")
+    assert affected(repo, "build", base="HEAD") == []
+    assert "deploy" in affected(repo, "deploy", base="HEAD")
+    repo.commit()
+    assert "deploy" in affected(repo, "deploy", base="HEAD~1", head="HEAD")
+
+
+def test_another_division_into_shards_reaches_those_that_change_by_it(repo):
+    text = '[tasks.t]\ncommand = "x {files}"\nshards = { files = "t/*.py", max = 2 }\ninputs = ["src/**"]'
+    repo.commit({"dte.toml": text, "t/a.py": "", "t/b.py": "", "src/x": ""})
+    repo.commit({"t/c.py": ""})
+    assert affected(repo, "t", base="HEAD~1") == ["t/1"]
+
+
+def test_a_change_behind_a_link_reaches_who_reads_it(repo):
+    text = '[tasks.t]\ncommand = "x"\ninputs = ["a/link/*"]\n[tasks.u]\ncommand = "x"\ninputs = ["a/x"]'
+    repo.commit({"dte.toml": text, "a/x": "1", "s/x": "1", "s/y/x": "1", "t/x": "2"})
+    (repo.root / "to").symlink_to("s")
+    (repo.root / "a/link").symlink_to("../to")
+    repo.commit()
+    for change, reached in [({"s/x": "2"}, ["t"]), ({"s/y/x": "2"}, []), ({"t/x": "1"}, [])]:
+        repo.commit(change)
+        assert (
+            affected(repo, "t", "u", base="HEAD~1") == affected(repo, "t", "u", base="HEAD~1", head="HEAD") == reached
+        )
+    (repo.root / "to").unlink()
+    (repo.root / "to").symlink_to("t")
+    assert affected(repo, "t", "u", base="HEAD") == ["t"]
 
 
 def test_an_unknown_base_says_what_to_fetch(branch):
