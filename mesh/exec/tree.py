@@ -63,17 +63,30 @@ def walk(workspace: Path, globs: Globs) -> list[Found]:
 
 def clear(workspace: Path, globs: Globs) -> None:
     """Delete what `globs` mean; a directory only where nothing else is left in it. Raises as `walk` does."""
-    for one in reversed(walk(workspace, globs)):  # so that a directory comes after what was in it
+    found = walk(workspace, globs)
+    directories = {one.path for one in found if one.is_directory}
+    for one in reversed(found):  # so that a directory comes after what was in it
         path = workspace / one.path
         with reaching(path, "write"):
-            if not one.is_directory:
-                path.unlink(missing_ok=True)
-                continue
             try:
-                path.rmdir()
-            except OSError as error:
-                if error.errno not in _STAYS:
+                _delete(path, one)
+            except PermissionError:
+                if one.path.rpartition("/")[0] not in directories:
                     raise
+                # Read-only outputs are outputs too: some tools leave their directories so, and the next run must not end there.
+                path.parent.chmod(path.parent.stat().st_mode | stat.S_IRWXU)
+                _delete(path, one)
+
+
+def _delete(path: Path, one: Found) -> None:
+    if not one.is_directory:
+        path.unlink(missing_ok=True)
+        return
+    try:
+        path.rmdir()
+    except OSError as error:
+        if error.errno not in _STAYS:
+            raise
 
 
 def fingerprint(workspace: Path, globs: Globs) -> bytes:

@@ -6,6 +6,8 @@ import resource
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from mesh.exec.archive import pack, restore
 from mesh.exec.globs import Globs
 from mesh.exec.tar import END, Entry, Kind, head
 from mesh.exec.tree import clear, fingerprint
+
+NOBODY = 65_534
 
 
 class Bytes:
@@ -80,6 +84,21 @@ def other(tmp_path: Path) -> Path:
     root = tmp_path / "other"
     root.mkdir()
     return root
+
+
+@pytest.fixture
+def nobodys() -> Iterator[Path]:
+    """A workspace of a user to whom permissions mean something; root becomes one for the test, since they mean nothing to it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        if os.geteuid() != 0:
+            yield Path(place)
+            return
+        os.chown(place, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield Path(place)
+        finally:
+            os.seteuid(0)
 
 
 def test_a_tree_comes_back_as_it_was(workspace: Path, other: Path, tmp_path: Path) -> None:
@@ -184,6 +203,20 @@ def test_restoring_replaces_what_the_outputs_mean_and_nothing_else(
     restore(stored(tmp_path, packed(workspace, "dist/**")), other, ["dist/**"])
     assert everything(other / "dist") == everything(workspace / "dist")
     assert (other / "kept.txt").read_text() == "kept"
+
+
+def test_read_only_directories_among_outputs_are_cleared_and_others_left_alone(nobodys: Path) -> None:
+    for name in ("dist/deep/er/file", "src/out.o", "src/main.c"):
+        (nobodys / name).parent.mkdir(parents=True, exist_ok=True)
+        (nobodys / name).touch()
+    for name in ("dist/deep/er", "dist/deep", "dist", "src"):
+        (nobodys / name).chmod(0o555)
+    clear(nobodys, Globs(["dist/**"]))
+    assert not (nobodys / "dist").exists()
+    with pytest.raises(
+        StorageError, match=r"cannot write .*/src/out\.o: permission denied; the user that runs dte must"
+    ):
+        clear(nobodys, Globs(["src/*.o"]))
 
 
 def test_what_is_excluded_survives_in_the_midst_of_what_is_cleared(workspace: Path) -> None:
