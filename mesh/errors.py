@@ -47,6 +47,10 @@ class StorageError(LocalError):
     """This machine cannot keep what it must: a full disk, a read-only directory."""
 
 
+class FullError(StorageError):
+    """It has no room now. It may have in a moment: what other tasks write beside what they keep is removed again."""
+
+
 class RemoteError(MeshError):
     """A peer broke the protocol. `word` is from the registry in docs/spec and is what tests and peers compare."""
 

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from mesh.errors import StorageError, UsageError
+from mesh.errors import FullError, StorageError, UsageError
 from mesh.exec.globs import Globs
 
 PROTECTED: Final = ".git"
@@ -107,12 +107,13 @@ def reaching(path: Path, doing: Literal["read", "write"]) -> Iterator[None]:
         yield
     except OSError as error:
         what = (error.strerror or type(error).__name__).lower()
+        full = error.errno in _FULL
         remedy = (
             "free space on the workspace's disk"
-            if error.errno in _FULL
+            if full
             else "the user that runs dte must be able to read and write the outputs of its tasks"
         )
-        raise StorageError(f"cannot {doing} {path}: {what}; {remedy}") from error
+        raise (FullError if full else StorageError)(f"cannot {doing} {path}: {what}; {remedy}") from error
 
 
 def _start(workspace: Path, prefix: str, globs: Globs) -> Found | None:
@@ -121,10 +122,11 @@ def _start(workspace: Path, prefix: str, globs: Globs) -> Found | None:
     found = Found("", workspace.stat())
     for segment in prefix.split("/") if prefix else ():
         path = f"{path}/{segment}" if path else segment
-        try:
-            found = Found(path, (workspace / path).lstat())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        with reaching(workspace / path, "read"):
+            try:
+                found = Found(path, (workspace / path).lstat())
+            except (FileNotFoundError, NotADirectoryError):
+                return None
         if path == PROTECTED:
             return None
         if found.is_symlink and not (path == prefix and globs.match(path)):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from mesh.adapters.base import Outcome
 from mesh.adapters.nx.errors import WorkerError
 from mesh.adapters.turbo.errors import TurboError
-from mesh.errors import CorruptError, MeshError, RemoteError, StorageError, readable
+from mesh.errors import CorruptError, FullError, MeshError, RemoteError, StorageError, readable
 from mesh.graph import Graph, Task
 from mesh.ledger.completion import Completion
 from mesh.ledger.statements import open_leaf
@@ -109,23 +109,24 @@ class Work:
 
     async def _prepare(self, effect: fx.Prepare) -> None:
         missing: list[TaskId] = []
-        reasons: list[str] = []
+        problems: list[Exception] = []
 
         async def bring(need: fx.Need) -> None:
             try:
                 await self._transfers.ensure(need.outputs, need.holders)
             except MissingError as error:
                 missing.append(need.task)
-                reasons.append(str(error))
+                problems.append(error)
             except StorageError as error:
-                reasons.append(str(error))
+                problems.append(error)
 
         async with trio.open_nursery() as nursery:
             for need in effect.needs:
                 nursery.start_soon(bring, need)
-        if reasons:
-            never = not missing  # a full disk is this machine's own affair
-            self._happen(ev.Handed(effect.task, effect.attempt, reasons[0], tuple(missing), never=never))
+        if problems:
+            # What this machine cannot store is its own affair, and may pass where its disk is full.
+            never = not any(isinstance(problem, MissingError | FullError) for problem in problems)
+            self._happen(ev.Handed(effect.task, effect.attempt, str(problems[0]), tuple(missing), never=never))
         else:
             self._happen(ev.Prepared(effect.task, effect.attempt))
 
@@ -162,13 +163,13 @@ class Work:
             return ev.TaskFinished(task, attempt, await self._run(self._tasks[task], attempt))
         except _NotRestoredError as error:
             return ev.Handed(task, attempt, str(error), missing=(error.need.task,))
-        except (WorkerError, TurboError) as error:
-            # The tool itself broke, which the next start of it may mend.
+        except (WorkerError, TurboError, FullError) as error:
+            # It may pass: the tool itself broke, which the next start of it may mend, or a disk is full.
             return ev.Handed(task, attempt, str(error))
         except MeshError as error:
             return ev.Handed(task, attempt, str(error), never=True)
         except OSError as error:
-            return ev.Handed(task, attempt, readable(f"this machine could not run it: {error}"))
+            return ev.Handed(task, attempt, _explained(error))
 
     async def _restore(self, need: fx.Need) -> None:
         if self._present.get(need.task) == need.outputs.digest:
@@ -229,6 +230,14 @@ class _NotRestoredError(Exception):
     def __init__(self, need: fx.Need, reason: str) -> None:
         super().__init__(f"the outputs of {need.task} could not be restored: {reason}")
         self.need = need
+
+
+def _explained(error: OSError) -> str:
+    what = (error.strerror or str(error) or type(error).__name__).lower()
+    at = f"{error.filename}: " if error.filename else ""
+    return readable(
+        f"this machine could not run it: {at}{what}; see to that, or keep the task away from it (runs_on, --targets)"
+    )
 
 
 def _execution(outcome: Outcome, log: Blob, left: tuple[str, ...] = ()) -> ev.Execution:

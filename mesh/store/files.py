@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mesh.errors import StorageError
+from mesh.errors import FullError, StorageError
 
 DATA_DIR_VARIABLE: Final = "DTE_DATA_DIR"
 
@@ -28,7 +28,7 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(_explain(path, error)) from error
+        raise (FullError if error.errno in _FULL else StorageError)(_explain(path, error)) from error
 
 
 def _explain(path: Path, error: OSError) -> str:

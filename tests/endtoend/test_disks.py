@@ -138,6 +138,19 @@ def test_an_agent_whose_data_directory_is_full_hands_the_task_back(site_of: Make
     assert (site.root / "main/workspace/out/large").stat().st_size == 5_000_000
 
 
+def test_where_a_disk_was_full_for_a_moment_the_task_is_tried_again(site_of: MakeSite, mount: Mount) -> None:
+    command = "test ! -e $SITE/tried || rm -f $SITE/full/data/other; touch $SITE/tried; mkdir -p out"
+    command += " && head -c 2000000 /dev/urandom > out/large"
+    site = site_of(toml(large=f'command = "{command}"\noutputs = ["out/large"]\nwhere = "agent"'))
+    machine = site.machine("full")
+    (mount(machine.data, "size=4m") / "other").write_bytes(bytes(3_000_000))
+    main = site.main("large", "--agent-wait", "60s")
+    site.agent("full", on=machine)
+    assert main.ended() == 0
+    assert "↻ large  runs again: attempt 1 on full: cannot write " in main.text
+    assert (site.root / "main/workspace/out/large").stat().st_size == 2_000_000
+
+
 def test_an_agent_whose_workspace_has_no_room_for_inputs_hands_the_task_back(site_of: MakeSite, mount: Mount) -> None:
     site = site_of(
         toml(

@@ -17,7 +17,7 @@ from mesh.exec.environment import Identity, Surroundings
 from mesh.exec.globs import Globs
 from mesh.exec.passing import taken
 from mesh.exec.process import Exited, Spec, now_ms, run
-from mesh.exec.tree import clear, fingerprint
+from mesh.exec.tree import clear, fingerprint, reaching
 from mesh.graph import Task
 from mesh.store.blobs import BlobStore
 from mesh.types import Blob, Digest, TaskId
@@ -141,7 +141,8 @@ class NativeRunner:
         was_there = cwd.is_dir()
         clear(self._workspace, Globs(task.outputs))
         if was_there:  # outputs may be all that its directory held
-            cwd.mkdir(parents=True, exist_ok=True)
+            with reaching(cwd, "write"):
+                cwd.mkdir(parents=True, exist_ok=True)
 
     def _pack(self, task: Task) -> tuple[Blob, tuple[str, ...], _Present]:
         with self._blobs.writer() as writer:

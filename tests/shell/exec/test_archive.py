@@ -219,6 +219,15 @@ def test_read_only_directories_among_outputs_are_cleared_and_others_left_alone(n
         clear(nobodys, Globs(["src/*.o"]))
 
 
+def test_a_directory_that_may_not_be_entered_is_named(nobodys: Path) -> None:
+    (nobodys / "locked/out").mkdir(parents=True)
+    (nobodys / "locked").chmod(0)
+    with pytest.raises(
+        StorageError, match=r"cannot read .*/locked/out: permission denied; the user that runs dte must"
+    ):
+        clear(nobodys, Globs(["locked/out/**"]))
+
+
 def test_what_is_excluded_survives_in_the_midst_of_what_is_cleared(workspace: Path) -> None:
     clear(workspace, Globs(["dist/**", "!**/up"]))
     assert everything(workspace / "dist") == {"deep": None, "deep/up": "../a.txt"}
