@@ -42,6 +42,10 @@ _WITH_VALUE: Final = frozenset(
     }
 )
 """Options whose value may be the next word."""
+_WITH_OR_WITHOUT: Final = frozenset(
+    {"--anon-profile", "--dry-run", "--env-mode", "--graph", "--log-file", "--profile", "--remote-only", "--summarize"}
+)
+"""Options that may do without one; else it may be the next word as well."""
 _OTHER_VERBS: Final = frozenset(
     (
         *(
@@ -92,10 +96,23 @@ class TurboCommand(Struct, frozen=True):
         """The last value that is said of such a flag; "" where there is none."""
         return next(iter(self.with_value(flag)[-1:]), "").removeprefix(f"{flag}=")
 
+    def without(self, *flags: str) -> list[str]:
+        """The options but for these flags, and what is said of them."""
+        left: list[str] = []
+        may_be_value = False
+        for option in self.options:
+            if may_be_value and not option.startswith("-"):
+                may_be_value = False
+                continue
+            may_be_value = option in flags and option in _WITH_OR_WITHOUT
+            if option.partition("=")[0] not in flags:
+                left.append(option)
+        return left
+
     def names(self) -> frozenset[str]:
         """The tasks it asks for, without their packages: those, in any package, get what is `passed`."""
         words = [*self.options]
-        values = {at + 1 for at, word in enumerate(words) if word in _WITH_VALUE}
+        values = {at + 1 for at, word in enumerate(words) if word in _WITH_VALUE or word in _WITH_OR_WITHOUT}
         named = [word for at, word in enumerate(words) if at not in values and not word.startswith("-")]
         return frozenset(word.rpartition("#")[2] for word in (named[1:] if named[:1] == ["run"] else named))
 

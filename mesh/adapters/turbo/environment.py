@@ -17,13 +17,13 @@ _SHIPPED: Final = ("CI", "TURBO_ROOT_TURBO_JSON", "TURBO_DANGEROUSLY_DISABLE_PAC
 """What changes how a task runs, or which tasks there are, and is not hashed."""
 _QUIET: Final = {"TURBO_TELEMETRY_DISABLED": "1", "TURBO_NO_UPDATE_NOTIFIER": "1"}
 _ELSEWHERE: Final = ("TURBO_API", "TURBO_LOGIN", "TURBO_TOKEN", "TURBO_PREFLIGHT")
-_SUMMARY: Final = "TURBO_RUN_SUMMARY"
-"""Has a run write an account of itself, which asking for a plan must not."""
+_NOT_ASKED: Final = ("TURBO_RUN_SUMMARY", "TURBO_REMOTE_ONLY")
+"""Has a run write an account of itself, which asking for a plan must not; and what turbo does not bear beside TURBO_CACHE."""
 
 
 def planning_environment(base: Mapping[str, str]) -> dict[str, str]:
     """For asking turbo on the main job what it would do: as the user's own, but without a question to any remote cache."""
-    dropped = (*_ELSEWHERE, *TEAM, _SUMMARY)
+    dropped = (*_ELSEWHERE, *TEAM, *_NOT_ASKED)
     kept = {name: value for name, value in without_ours(base, cookie=True).items() if name not in dropped}
     return {**kept, **_QUIET, "TURBO_CACHE": "local:rw"}
 

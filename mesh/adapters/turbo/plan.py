@@ -48,8 +48,8 @@ _TOLD_MAX: Final = 3
 _NOT_IGNORED: Final = "git does not ignore what is made in its package"
 _TRACKED: Final = "git tracks what is made in its package"
 _ROOT: Final = "$TURBO_ROOT$/"
-_ONLY_HERE: Final = ("--summarize", "--json", "--log-file", "--profile", "--anon-profile")
-"""Options that would have the dry run write something."""
+_NOT_ASKED: Final = ("--summarize", "--json", "--log-file", "--profile", "--anon-profile", "--remote-only")
+"""Options that would have the dry run write something, and one that turbo does not bear beside what it is asked with."""
 _EVERYWHERE: Final = ("--global-deps", "--root-turbo-json")
 """Options with a value that change what a task is, and so are said to the agents' turbo too."""
 _SWITCHES: Final = ("--single-package", "--dangerously-disable-package-manager-check")
@@ -175,7 +175,9 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
         )
     if signed and not environ.get(environment.SIGNATURE_KEY):
         return _declined(f"turbo is to sign results, but {environment.SIGNATURE_KEY} is not set; {HERE}")
-    options = [option for option in command.options if option.partition("=")[0] not in _ONLY_HERE]
+    options = command.without(*_NOT_ASKED)
+    if command.says("--remote-only") is not None or _is_set(environ, "TURBO_REMOTE_ONLY"):
+        options.append("--cache=remote:rw")  # which turbo takes beside the variable that tells it where not to ask
     asking = [*options, "--dry=json", *(("--", *command.passed) if command.passed else ())]
     dry = await dry_run(turbo, workspace, environment.planning_environment(environ), asking)
     if _major(dry.version) < TURBO_VERSION_MIN:
@@ -264,13 +266,18 @@ def _said_against(command: TurboCommand, environ: Mapping[str, str]) -> str:
         if command.says(flag) is not None:
             return f"turbo {flag} {what}"
     for variable, flag in _VARIABLES_AGAINST_US.items():
-        if environ.get(variable, "").lower() in ("1", "true"):
+        if _is_set(environ, variable):
             return f"{variable} is set, with which turbo {_AGAINST_US[flag]}"
     cache = command.value("--cache") or environ.get("TURBO_CACHE", "")
     parts = dict(part.strip().partition(":")[::2] for part in re.split("[,;]", cache) if part.strip())
     if parts and set(parts.get("remote", "")) != {"r", "w"}:
         return f"turbo is to use its caches as {cache!r}, but dte passes results on through the remote one (remote:rw)"
     return ""
+
+
+def _is_set(environ: Mapping[str, str], variable: str) -> bool:
+    """Whether turbo takes it for true."""
+    return environ.get(variable, "").lower() in ("1", "true")
 
 
 def _major(version: str) -> int:

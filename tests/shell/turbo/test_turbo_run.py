@@ -379,6 +379,30 @@ def test_what_cannot_be_distributed_runs_plainly_and_says_why(tmp_path: Path, ar
     assert ran.statuses == {}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        (("--profile", "lint.trace"), ""),
+        (("--log-file", ".turbo/lint.json"), ""),
+        (("--summarize", "true"), ""),
+        (("--remote-only",), ""),
+        ((), "TURBO_REMOTE_ONLY"),
+    ],
+)
+def test_what_is_not_for_agents_keeps_nothing_from_them(tmp_path: Path, arguments: tuple[str, ...], variable: str):
+    main = make_workspace(tmp_path / "main", packages=1, scripts=("lint",))
+    ran = distributed(main, tmp_path, "run", "lint", *arguments, agents=1, **({variable: "true"} if variable else {}))
+    assert (ran.exit_code, ran.plan.objection) == (0, "")
+    assert ran.where == {"p0#lint": "agent0"}
+
+
+def test_a_turbo_that_is_to_leave_its_own_cache_alone_does_so(tmp_path: Path):
+    main = make_workspace(tmp_path / "main", packages=1, scripts=("lint",))
+    main.turbo("run", "lint")
+    ran = distributed(main, tmp_path, "run", "lint", "--remote-only", agents=1)
+    assert ran.where == {"p0#lint": "agent0"}
+
+
 def test_in_a_directory_below_turbos_workspace_turbo_is_left_alone(tmp_path: Path):
     main = make_workspace(tmp_path / "main", packages=1, scripts=("lint",))
     inside = main.path / "packages/p0"

@@ -136,3 +136,20 @@ def test_what_follows_is_passed_to_the_tasks_that_are_named_and_a_value_of_an_op
     words: str, names: set[str]
 ):
     assert TurboCommand(tuple(words.split()), ("--x",)).names() == names
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("run build --profile a.trace test", "run build test"),
+        ("run build --profile=a.trace test", "run build test"),
+        ("run build --profile --continue test", "run build --continue test"),
+        ("run build --json test", "run build test"),
+        ("run build --summarize true", "run build"),
+        ("run build --filter web", "run build --filter web"),
+    ],
+)
+def test_an_option_goes_with_its_value(said: str, left: str):
+    command = TurboCommand(tuple(said.split()))
+    assert command.without("--profile", "--json", "--summarize") == left.split()
+    assert command.names() == {word for word in ("build", "test") if word in left}
