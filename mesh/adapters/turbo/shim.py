@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -48,7 +49,8 @@ def _run(argv: list[str], environment: dict[str, str], link: socket.socket | Non
     code = child.wait()
     code = code if code >= 0 else 128 - code
     if link is not None:
-        _send(link, {"exit_code": code})
+        with suppress(OSError):  # dte is gone by now where all was told to stop
+            _send(link, {"exit_code": code})
     return code
 
 

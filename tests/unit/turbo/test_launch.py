@@ -1,6 +1,8 @@
 """A turbo under the user's command asks dte first; what dte has set for that is not what the user's turbo sees."""
 
+import json
 import os
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -40,3 +42,27 @@ def test_without_dte_to_ask_the_workspaces_own_turbo_runs_with_its_arguments_and
         check=False,
     )
     assert (ran.returncode, ran.stdout) == (7, "run a b none\n")
+
+
+def test_a_turbo_that_ends_when_dte_has_gone_ends_as_it_does_and_says_nothing(tmp_path: Path):
+    turbo = tmp_path / "its-turbo"
+    turbo.write_text(f'#!/bin/sh\nuntil [ -e "{tmp_path}/gone" ]; do sleep 0.02; done\nexit 7\n')
+    turbo.chmod(0o755)
+    door = tmp_path / "socket"
+    asking = asking_environment(str(door))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(door))
+        listener.listen()
+        asks = subprocess.Popen(
+            [asking["TURBO_BINARY_PATH"], "run", "build"],
+            env={"PATH": os.environ["PATH"], **asking},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        link, _ = listener.accept()
+        with link, link.makefile("rb") as lines:
+            assert json.loads(lines.readline())["argv"] == ["run", "build"]
+            link.sendall(json.dumps({"program": str(turbo), "environment": {}}).encode() + b"\n")
+    (tmp_path / "gone").touch()
+    _, said = asks.communicate(timeout=60)
+    assert (asks.returncode, said) == (7, "")
