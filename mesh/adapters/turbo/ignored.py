@@ -1,6 +1,10 @@
-"""Whether git ignores what tasks make: turbo takes every file of a package that it does not for an input."""
+"""Whether git ignores what tasks make: turbo takes every file of a package that it does not for an input.
+
+Where there is no repository, or none that git wants to speak of, turbo reads .gitignore by itself. So git is asked with an empty repository then.
+"""
 
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -9,16 +13,22 @@ from mesh.errors import UsageError
 from mesh.exec.globs import Globs
 
 WAIT_MS: Final = 60_000
+_IGNORED: Final = ("check-ignore", "-z", "--stdin")
 _NONE_IGNORED: Final = 1
 
 
 def not_ignored(workspace: Path, places: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """For each task the `places` that git does not ignore. Where git cannot say, nothing: turbo then takes inputs from elsewhere too."""
+    """For each task the `places` that git does not ignore. Where git is not there to say, nothing."""
     asked = dict.fromkeys(path for some in places.values() for path in some if not path.startswith(".."))
     if not asked:
         return {}
+    paths = "".join(f"{path}\0" for path in asked)
     try:
-        done = _git(workspace, "check-ignore", "-z", "--stdin", asked="".join(f"{path}\0" for path in asked))
+        done = _git(workspace, *_IGNORED, asked=paths)
+        if done.returncode not in (0, _NONE_IGNORED):
+            with tempfile.TemporaryDirectory(prefix="dte-git-") as empty:
+                _git(workspace, "init", "-q", "--bare", empty)
+                done = _git(workspace, f"--git-dir={empty}", "--work-tree=.", *_IGNORED, asked=paths)
     except (OSError, subprocess.SubprocessError):
         return {}
     if done.returncode not in (0, _NONE_IGNORED):

@@ -29,7 +29,15 @@ def test_what_is_committed_is_not_ignored_whatever_the_rules_say(tmp_path: Path)
     assert tracked(tmp_path, {"out": "out", "dist/x": "dist/**"}) == {"out"}
 
 
-def test_without_git_nothing_is_held_against_anything(tmp_path: Path):
+def test_without_a_repository_the_rules_hold_all_the_same(tmp_path: Path):
+    (tmp_path / "packages/b").mkdir(parents=True)
+    (tmp_path / ".gitignore").write_text("dist\n.turbo\n")
+    assert not_ignored(tmp_path, PLACES) == {"b#build": ["packages/b/out"]}
+    (tmp_path / "packages/b/.gitignore").write_text("out\n")
     assert not_ignored(tmp_path, PLACES) == {}
+    assert [entry.name for entry in tmp_path.iterdir()].count(".git") == 0
+
+
+def test_where_git_can_say_nothing_nothing_is_held_against_anything(tmp_path: Path):
     assert not_ignored(tmp_path / "missing", PLACES) == {}
     assert tracked(tmp_path / "missing", {"out": "out"}) == tracked(tmp_path, {"out": "out"}) == frozenset()

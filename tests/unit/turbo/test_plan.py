@@ -59,11 +59,12 @@ def dry(*tasks: dict[str, Any], **more: Any) -> DryRun:
 
 
 def kept(run: DryRun, folder: Path) -> dict[str, str]:
+    (folder / ".gitignore").write_text("dist\n.turbo\n")
     return trio.run(_kept, run, folder)[0]
 
 
 def where(run: DryRun, folder: Path) -> dict[str, str]:
-    """Where each task may run; without a git that could say that outputs are not ignored."""
+    """Where each task may run, its outputs being ignored."""
     graph = TurboPlan(run, kept=kept(run, folder)).to_graph()
     return {str(task.id): task.where for task in graph.tasks.values()}
 
@@ -201,7 +202,6 @@ def test_a_task_that_takes_in_what_it_makes_runs_anywhere_and_what_is_behind_it_
 
 def test_of_a_list_of_outputs_for_all_packages_what_is_not_there_is_not_this_packages(tmp_path: Path):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    (tmp_path / ".gitignore").write_text("dist\n.turbo\n")
     lists = {"a": ["dist/**", "build/**", "docs/made/**"], "b": ["build/**"], "c": ["dist/**", "made.json"]}
     for package in lists:
         (tmp_path / "packages" / package).mkdir(parents=True)
