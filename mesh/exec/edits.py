@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -42,10 +42,11 @@ class Edited:
             await self._look()
         return len(self._found)
 
-    async def since(self, mark: int) -> tuple[str, ...]:
-        """What has been found to be changed since then."""
+    async def since(self, mark: int, outputs: Container[str] = ()) -> tuple[str, ...]:
+        """What has been found to be changed since then, and what of `outputs` is not as it is committed, whoever changed it."""
         await self._look()
-        return tuple(dict.fromkeys(self._found[mark:]))
+        travels = [path for path in self._edits or () if path in outputs]
+        return tuple(dict.fromkeys((*self._found[mark:], *travels)))
 
     async def _look(self) -> None:
         async with self._looking:

@@ -51,6 +51,17 @@ def tracked(workspace: Path, patterns: Mapping[str, str]) -> frozenset[str]:
     return frozenset(path for path, pattern in patterns.items() if path in files or _names_one(pattern, files))
 
 
+def as_committed(workspace: Path, paths: Sequence[str]) -> frozenset[str]:
+    """Those of these files, which git tracks, that nobody has changed."""
+    if not paths:
+        return frozenset()
+    try:
+        done = _git(workspace, "--literal-pathspecs", "diff", "--name-only", "--relative", "-z", "HEAD", "--", *paths)
+    except (OSError, subprocess.SubprocessError):
+        return frozenset()
+    return frozenset(paths) - _paths(done) if done.returncode == 0 else frozenset()
+
+
 def _names_one(pattern: str, files: Iterable[str]) -> bool:
     """Whether `pattern`, which says the name of a file and leaves open where it is, means one of `files`."""
     name = pattern.rpartition("/")[2]

@@ -15,7 +15,7 @@ What stays on main takes no slot of the mesh there: turbo itself starts it when 
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -28,7 +28,7 @@ from mesh.adapters.turbo import environment
 from mesh.adapters.turbo.command import TurboCommand, program
 from mesh.adapters.turbo.dry_run import DryRun, DryTask, configuration, dry_run
 from mesh.adapters.turbo.errors import TurboError
-from mesh.adapters.turbo.ignored import not_ignored, tracked
+from mesh.adapters.turbo.ignored import as_committed, not_ignored, tracked
 from mesh.errors import RemoteError, UsageError
 from mesh.exec.environment import without_ours
 from mesh.exec.globs import Globs
@@ -310,12 +310,9 @@ def _remote(settings: Any, environ: Mapping[str, str]) -> dict[str, str] | None:
 
 async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """What stays on the main job and why, and what a person should know of it."""
-    places = {task.id: [*_outputs(task), *([str(PurePosixPath(task.log))] if task.log else [])] for task in _real(dry)}
-    loose = await trio.to_thread.run_sync(not_ignored, workspace, places)
-    seen = {task: some for task, every in loose.items() if (some := _likely(dry.tasks[task], every, workspace))}
-    paths = list(dict.fromkeys(path for some in seen.values() for path in some))
     patterns = {path: pattern for task in _real(dry) for path, pattern in _outputs(task).items()}
-    committed = await trio.to_thread.run_sync(tracked, workspace, {path: patterns.get(path, path) for path in paths})
+    seen, committed, unchanged = await _seen(dry, workspace, patterns)
+    paths = list(dict.fromkeys(path for some in seen.values() for path in some))
     packages: dict[str, dict[str, str]] = {}
     for task_id, some in seen.items():
         reason = _TRACKED if committed.issuperset(some) else _NOT_IGNORED
@@ -323,7 +320,7 @@ async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str
     taken_in = {path for task in _real(dry) for path in _taken_in(task, packages)}
     paths = [path for path in paths if path in taken_in]
     committed = committed.intersection(paths)
-    own, others = _fed(dry)
+    own, others = _fed(dry, unchanged)
     kept = {task.id: reason for task in _real(dry) if (reason := _stays(task, packages, others))}
     first = [*kept]
     for task in _in_order(dry.tasks):
@@ -353,6 +350,23 @@ async def _kept(dry: DryRun, workspace: Path) -> tuple[dict[str, str], tuple[str
     return kept, tuple(notices)
 
 
+async def _seen(
+    dry: DryRun, workspace: Path, patterns: Mapping[str, str]
+) -> tuple[dict[str, list[str]], frozenset[str], frozenset[str]]:
+    """What each task is likely to make that git does not ignore; which of it is committed; and what was left out of it: single files that are as
+    they are committed. Such a file makes no difference until a task changes it, and then that task's result is not passed on.
+    """
+    places = {task.id: [*_outputs(task), *([str(PurePosixPath(task.log))] if task.log else [])] for task in _real(dry)}
+    loose = await trio.to_thread.run_sync(not_ignored, workspace, places)
+    asked = {path: patterns.get(path, path) for every in loose.values() for path in every}
+    committed = await trio.to_thread.run_sync(tracked, workspace, asked)
+    single = [path for path in asked if path in committed and asked[path] == path]
+    unchanged = await trio.to_thread.run_sync(as_committed, workspace, single)
+    left = {task: [path for path in every if path not in unchanged] for task, every in loose.items()}
+    seen = {task: some for task, every in left.items() if (some := _likely(dry.tasks[task], every, workspace))}
+    return seen, committed, unchanged
+
+
 def _some(paths: Sequence[str]) -> str:
     return ", ".join(paths[:_TOLD_MAX]) + (f" and {len(paths) - _TOLD_MAX} more" if len(paths) > _TOLD_MAX else "")
 
@@ -378,16 +392,17 @@ def _taken_in(task: DryTask, packages: Mapping[str, Mapping[str, str]]) -> dict[
     return {path: reason for path, reason in made.items() if inputs is None or inputs.match(path)}
 
 
-def _fed(dry: DryRun) -> tuple[dict[str, str], dict[str, str]]:
-    """Tasks whose `inputs` name outputs, each with one: first those that name their own, then those that name others'. Git's ignoring has no say
-    there, and turbo hashes before anything is made, so that where such an output lies already the hash is another.
+def _fed(dry: DryRun, unchanged: Container[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Tasks whose `inputs` name outputs, but for `unchanged` ones, each with one: first those that name their own, then those that name others'.
+    Git's ignoring has no say there, and turbo hashes before anything is made, so that where such an output lies already the hash is another.
     """
     own: dict[str, str] = {}
     others: dict[str, str] = {}
     made = Places[tuple[str, str]]()
     for task in _real(dry):
         for pattern in _outputs(task).values():
-            made.add((task.id, pattern), [_static(pattern)])
+            if pattern not in unchanged:
+                made.add((task.id, pattern), [_static(pattern)])
     for task in _real(dry):
         asked = [_input_from_root(task.directory, pattern) for pattern in task.asked]
         inputs = _globs(asked)

@@ -72,7 +72,7 @@ class TurboRunner:
         if exited.timed_out or exited.exit_code != 0:
             return self._failure(task, exited, visit)
         artifact = await self._artifact(task, visit, exited)
-        edited = await self._edited.since(mark)
+        edited = await self._edited.since(mark, task.outputs)
         return Outcome(
             "success",
             0,

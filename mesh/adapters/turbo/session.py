@@ -265,7 +265,7 @@ class MainTurboRunner:
             return Outcome("success", 0, started_ms, now_ms(), artifact, problem=problem, key=task.key)
         status, problem = await self._watch(task)
         outputs = self._session.artifacts.stored(task.key) if status == "success" and task.cache else None
-        if outputs is not None and mark is not None and (edited := await self._edited.since(mark)):
+        if outputs is not None and mark is not None and (edited := await self._edited.since(mark, task.outputs)):
             outputs, problem = None, only_on_main(edited)
         return Outcome(
             status=status,

@@ -172,6 +172,22 @@ def test_outputs_that_turn_out_to_be_inputs_cost_time_and_nothing_else(tmp_path:
     assert any("notes/x (only here)" in reason for reason in ran.handed)
 
 
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_committed_file_among_the_outputs_travels_only_as_it_is_committed(tmp_path: Path, changes: bool):
+    made = {"regenerate": {"outputs": ["src/made.js"]}, "lint": {"dependsOn": ["^regenerate"]}}
+    scripts = {"p0": ("regenerate",), "p1": ("lint",)}
+    main = make_workspace(tmp_path / "main", packages=2, only=scripts, tasks=made)
+    file = main.path / "packages/p0/src/made.js"
+    file.write_text("// as it was" if changes else "// made anew for p0")
+    commit(main.path)
+    ran = distributed(main, tmp_path, "regenerate", "lint", agents=1)
+    assert (ran.exit_code, ran.plan.notices) == (0, ())
+    assert file.read_text() == "// made anew for p0"
+    assert (ran.outcomes["p0#regenerate"].outputs is None) == changes
+    assert ran.where["p0#regenerate"] == "agent0"
+    assert ("2 cached" in ran.stdout) == (not changes)
+
+
 def test_an_agent_with_a_changed_input_is_told_and_does_nothing_that_needs_it(tmp_path: Path):
     main = make_workspace(tmp_path / "main", packages=3, scripts=("build", "lint"))
     alone = main.clone(tmp_path / "alone")

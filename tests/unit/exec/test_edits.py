@@ -36,6 +36,7 @@ def test_each_task_is_told_of_all_that_changed_while_it_ran(checkout: Path):
         (checkout / "d").write_text("d")
         assert sorted(await edited.since(first)) == ["a", "b", "c"]
         assert sorted(await edited.since(third)) == ["a", "c"]
+        assert await edited.since(await edited.mark(), ("a", "d", "dist/**")) == ("a",), "it would travel as it is here"
         fourth = await edited.mark()
         (checkout / "b").write_text("b")
         assert await edited.since(fourth) == ("b",), "it is as it was committed, and was not before"

@@ -156,25 +156,40 @@ def test_what_cannot_be_read_is_refused():
     [
         (["dist/**", "made.json"], "git does not ignore", "put it into .gitignore"),
         (["dist/**", "src/**"], "git does not ignore", "put it into .gitignore"),
-        (["dist/**", "package.json"], "git tracks", "take it out of the outputs in turbo.json"),
+        (["dist/**", "changed.json"], "git tracks", "take it out of the outputs in turbo.json"),
         (["dist/**", "*/package.json"], "git tracks", "take it out of the outputs in turbo.json"),
     ],
 )
 def test_what_counts_as_an_input_once_it_is_made_keeps_its_package_here_with_advice_that_helps(
     tmp_path: Path, outputs: list[str], reason: str, advice: str
 ):
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    (tmp_path / ".gitignore").write_text("dist\n.turbo\n")
-    (tmp_path / "packages/a/src").mkdir(parents=True)
-    for place in ("packages/a/package.json", "packages/a/src/package.json"):
-        (tmp_path / place).write_text("{}")
-        subprocess.run(["git", "add", place], cwd=tmp_path, check=True)
+    committed(tmp_path, "packages/a/package.json", "packages/a/src/package.json", "packages/a/changed.json")
+    (tmp_path / "packages/a/changed.json").write_text("[]")
     found, notices = trio.run(_kept, dry(raw("a#build", outputs=outputs), raw("b#build", "a#build")), tmp_path)
     assert found["a#build"].startswith(reason)
     assert found["b#build"] == "it depends on a#build, which stays on the main job"
     assert f"{reason} packages/a/{outputs[1].replace('**', 'x')}, which" in notices[1]
     assert notices[1].endswith(advice)
     assert len(notices) == 2
+
+
+@pytest.mark.parametrize("inputs", [[], ["src/**", "package.json"]])
+def test_a_committed_file_among_the_outputs_keeps_nothing_here_while_nobody_has_changed_it(
+    tmp_path: Path, inputs: list[str]
+):
+    committed(tmp_path, "packages/a/package.json")
+    build = raw("a#build", outputs=["dist/**", "package.json"], definition={"inputs": inputs})
+    assert trio.run(_kept, dry(build, raw("b#build", "a#build")), tmp_path) == ({}, ())
+
+
+def committed(folder: Path, *places: str) -> None:
+    (folder / ".gitignore").write_text("dist\n.turbo\n")
+    for place in places:
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text("{}")
+    who = ("-c", "user.email=a@b.c", "-c", "user.name=n")
+    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
 
 
 @pytest.mark.parametrize(
