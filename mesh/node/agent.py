@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import TextIO
 
 import trio
@@ -31,6 +32,9 @@ class AgentLog:
 
     def log(self, task: TaskId, attempt: int, data: bytes) -> None:
         """Logs are shown where the run is."""
+
+    def unseen(self, task: TaskId, log: Iterable[bytes]) -> None:
+        """There is none."""
 
     def line(self, text: str) -> None:
         """One line, at once."""

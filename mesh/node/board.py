@@ -1,6 +1,7 @@
 """All that is shown and written of one run on the main job: the display, `--events`, and `--json` at the end."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Final
 
@@ -72,6 +73,10 @@ class Board:
     def log(self, task: TaskId, attempt: int, data: bytes) -> None:
         """Show it."""
         self._reporter.log(task, attempt, data)
+
+    def unseen(self, task: TaskId, log: Iterable[bytes]) -> None:
+        """Show it at the end."""
+        self._reporter.unseen(task, log)
 
     def failed(self, reason: str) -> None:
         """The run could not begin: `--json` has the reason, and it is for the caller to tell the person."""

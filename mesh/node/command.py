@@ -205,6 +205,10 @@ class Command:
             self._failed += session.failed_by_themselves(peer.settings.workspace)
         for notice in session.afterwards(peer.settings.workspace):
             peer.observer.news(Notice(notice))
+        recovered = session.recovered()
+        for task, log in outlet.failed.items():
+            if task in recovered or not session.has_run(task, peer.settings.workspace):
+                peer.observer.unseen(task, peer.logs.pieces(log))
         return exit_code
 
     async def _give_up(self, peer: Peer, session: TurboSession, outlet: TurboOutlet) -> None:

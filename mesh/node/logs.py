@@ -6,7 +6,7 @@ lost: what the main job has seen is compared with the digest, and the rest is fe
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from mesh.errors import StorageError
@@ -214,10 +214,15 @@ class LogBook:
 
     def show_rest(self, task: TaskId, attempt: int, log: Blob, shown: int) -> None:
         """Show what of `log`, which is in the store, has not been shown."""
-        path = self._store.find(log.digest)
+        for data in self.pieces(log, shown):
+            self._show(task, attempt, data)
+
+    def pieces(self, log: Blob, offset: int = 0) -> Iterator[bytes]:
+        """What is in the store of a whole log, from `offset` on."""
+        path = self._store.find(log.digest) if log.size else None
         if path is None:
             return
         with path.open("rb") as file:
-            file.seek(shown)
+            file.seek(offset)
             while data := file.read(PIECE_MAX_BYTES):
-                self._show(task, attempt, data)
+                yield data

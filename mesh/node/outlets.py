@@ -17,7 +17,7 @@ from mesh.graph import Task
 from mesh.node.tools import Tools
 from mesh.protocol import effects as fx
 from mesh.store.blobs import BlobStore
-from mesh.types import UnixMs
+from mesh.types import Blob, TaskId, UnixMs
 
 _NX: Final[dict[str, NxStatus]] = {name: name for name in ("success", "failure", "skipped", "cancelled")}
 _TURBO: Final[dict[str, TurboStatus]] = {name: name for name in ("success", "failure", "skipped", "cancelled")}
@@ -128,6 +128,8 @@ class TurboOutlet:
         self._session = session
         self._stops = stops
         self._keeps = False
+        self.failed: Final[dict[TaskId, Blob]] = {}
+        """The logs of what failed on agents: turbo runs it here, and prints that."""
         self.given_up = trio.Event()
         """All is decided, and some of it is not to be done: turbo, which waits for that, is to be ended."""
 
@@ -136,6 +138,8 @@ class TurboOutlet:
         if effect.status in ("skipped", "cancelled") and self._stops():
             self._keeps = True
             return
+        if effect.status == "failure" and effect.log is not None:
+            self.failed[task.id] = effect.log
         outputs = effect.outputs if effect.status == "success" else None
         self._session.deliver(task.id, _TURBO[effect.status], outputs)
 

@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +80,9 @@ class Observer(Protocol):
 
     def log(self, task: TaskId, attempt: int, data: bytes) -> None:
         """The next bytes of what an attempt of a task has written."""
+
+    def unseen(self, task: TaskId, log: Iterable[bytes]) -> None:
+        """What a failed task has written, and what the tool that was to print it has not."""
 
 
 class Outcome(Struct):

@@ -8,7 +8,7 @@ is reckoned with before the next drawing.
 import atexit
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import IO, Final, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -94,6 +94,9 @@ class LiveReporter:
         """The next bytes of what an attempt of a task has written; they are shown if it fails."""
         if not self._summary.succeeded(task):
             self._logs.add(task, attempt, data)
+
+    def unseen(self, task: TaskId, log: Iterable[bytes]) -> None:
+        """Every log of a failed task is shown here."""
 
     def tick(self, t_ms: int) -> None:
         """Time has passed."""

@@ -1,5 +1,6 @@
 """Plain lines, for a CI log: each finished task with its log under it, a sign of life every half minute, failures in full at the end."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from mesh.protocol.news import News, TaskDelivered, TaskEnded, TaskRequeued
@@ -55,6 +56,9 @@ class PlainReporter:
         end = self._waiting.get(task)
         if end is not None and self._has_all(end):
             self._tell(task)
+
+    def unseen(self, task: TaskId, log: Iterable[bytes]) -> None:
+        """Every log of a failed task is shown here."""
 
     def tick(self, t_ms: int) -> None:
         """Time has passed."""

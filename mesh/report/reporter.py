@@ -1,6 +1,6 @@
 """What every display is to the rest of `dte`, and the choice of one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, Protocol, TextIO
 
 from mesh.protocol.news import News
@@ -28,6 +28,9 @@ class Reporter(Protocol):
     def log(self, task: TaskId, attempt: int, data: bytes) -> None:
         """The next bytes of what an attempt of a task has written, before or after the news of its end."""
 
+    def unseen(self, task: TaskId, log: Iterable[bytes]) -> None:
+        """What a failed task has written, and what nobody has shown: it belongs to the end, in full."""
+
     def tick(self, t_ms: int) -> None:
         """Time has passed; to be called about four times a second."""
 
@@ -42,7 +45,7 @@ def make_reporter(kind: ReporterKind, out: TextIO, err: TextIO, environ: Mapping
     """
     bare = environ.get("NO_COLOR", "") != "" or environ.get("TERM") == "dumb"
     if kind in ("quiet", "wrapped"):
-        return QuietReporter(Pen(err), wrapped=kind == "wrapped")
+        return QuietReporter(Pen(err), wrapped=kind == "wrapped", colour=not bare)
     # A live display cannot be drawn on what is no terminal, whoever asks for it.
     if out.isatty() and (kind == "live" or (kind == "auto" and not bare and environ.get("CI", "").lower() in _OFF)):
         from mesh.report.live import LiveReporter  # noqa: PLC0415  # loading rich takes longer than joining a mesh

@@ -74,6 +74,23 @@ def test_a_failing_task_ends_turbo_with_its_own_code_and_its_log(site: TurboSite
     assert main.tasks["p1#test"]["status"] == "failure"
 
 
+def test_what_failed_on_an_agent_only_is_shown_at_the_end(site: TurboSite):
+    tool = site.workspace.path / "tools/task.mjs"
+    tool.write_text(
+        "const here = process.cwd().includes('/a1/') && process.cwd().endsWith('p1') && process.argv[2] === 'test';\n"
+        "if (here) { console.log('this machine has no browser'); process.exit(7); }\n" + tool.read_text()
+    )
+    commit(site.workspace.path)
+    site.agent("a1")
+    main = site.turbo("run", "test", "--filter=p1")
+    assert main.ended(LIMIT_S) == 1
+    assert "p1#test failed on an agent and passed on the main job" in main.text
+    shown = main.err.read_text().splitlines()
+    at = shown.index("this machine has no browser")
+    assert shown.index("dte: failed: p1#test") > at
+    assert any(line.startswith("✗ p1#test") and "failed (exit code 7)" in line for line in shown[:at])
+
+
 def test_turbo_ends_at_its_first_failure_and_waits_for_nothing_that_agents_are_at(site: TurboSite):
     tool = site.workspace.path / "tools/task.mjs"
     tool.write_text(
