@@ -7,7 +7,7 @@ neither    it runs as if dte were not there, and a notice says so
 
 import os
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -45,8 +45,10 @@ NOT_FOUND: Final = 127
 CANNOT_RUN: Final = 126
 
 Adjust = Callable[[Graph], Graph]
-Execute = Callable[[Mapping[str, str], Callable[[], None]], Awaitable[int]]
-"""Starts a command with an environment, and returns its exit code; the other argument is to be called before it is ended early."""
+Execute = Callable[[Mapping[str, str], Callable[[], None], Sequence[str]], Awaitable[int]]
+"""Starts a command with an environment, and returns its exit code; the second argument is to be called before it is ended early, and the last is what turbo
+is to be started with, nothing for what it is started with anyway.
+"""
 
 
 class Command:
@@ -124,8 +126,9 @@ class Command:
     # --- turbo ---------------------------------------------------------------------------------------
 
     async def _run_turbo(self, peer: Peer, turbo: TurboCommand) -> None:
-        async def execute(env: Mapping[str, str], before_ending: Callable[[], None]) -> int:
-            return await self._execute(peer, env, before_ending)
+        async def execute(env: Mapping[str, str], before_ending: Callable[[], None], arguments: Sequence[str]) -> int:
+            argv = (self._argv[0], *arguments) if arguments else self._argv
+            return await self._ended(peer, start(argv, peer.settings.workspace, env), before_ending)
 
         self.exit_code = await self._turbo(peer, turbo, peer.task_environ, execute, last=True)
 
@@ -144,10 +147,10 @@ class Command:
             await call.run(found, without_ours(environ, cookie=True))
             return
 
-        async def execute(env: Mapping[str, str], before_ending: Callable[[], None]) -> int:
+        async def execute(env: Mapping[str, str], before_ending: Callable[[], None], arguments: Sequence[str]) -> int:
             self._waiting[call] = before_ending
             try:
-                return await call.run(found, env)
+                return await call.run(found, env, arguments)
             finally:
                 del self._waiting[call]
 
@@ -176,7 +179,7 @@ class Command:
         if planned.objection:
             peer.observer.news(Notice(f"turbo runs everything on this machine: {planned.objection}"))
             self._object(peer, planned.objection, last=last)
-            code = await execute(without_ours(environ, cookie=True), lambda: None)
+            code = await execute(without_ours(environ, cookie=True), lambda: None, ())
             for task in planned.at_hand() if code == 0 else ():
                 peer.observer.news(_by_itself(TaskId(prefix + task), "success", 0, cached=True))
             return code
@@ -197,7 +200,9 @@ class Command:
                 nursery.start_soon(self._give_up, peer, session, outlet)
                 if not planned.goes_on:
                     nursery.start_soon(_let_stop, session, peer.settings.workspace)
-                code = await execute(env, session.let_go)
+                code = await execute(
+                    env, session.let_go, turbo.printing_all().arguments() if session.all_is_new() else ()
+                )
                 nursery.cancel_scope.cancel()
             # Of what was ended the code says nothing, and the verdict does.
             exit_code = 0 if self._gave_up else code
@@ -258,11 +263,6 @@ class Command:
             return ""
         add = 'NODE_OPTIONS="$NODE_OPTIONS --max-old-space-size=8192"'
         return f"\nif a script sets NODE_OPTIONS anew for nx, have it add to them: {add}"
-
-    async def _execute(
-        self, peer: Peer, env: Mapping[str, str], before_ending: Callable[[], None] = lambda: None
-    ) -> int:
-        return await self._ended(peer, start(self._argv, peer.settings.workspace, env), before_ending)
 
     async def _ended(
         self, peer: Peer, child: "subprocess.Popen[bytes] | OSError", before_ending: Callable[[], None] = lambda: None

@@ -74,6 +74,30 @@ def test_a_failing_task_ends_turbo_with_its_own_code_and_its_log(site: TurboSite
     assert main.tasks["p1#test"]["status"] == "failure"
 
 
+@pytest.mark.parametrize(
+    ("launcher", "option"),
+    [(("npx", "turbo"), ("--output-logs=new-only",)), (("./node_modules/.bin/turbo",), ())],
+)
+def test_where_turbo_prints_what_is_new_what_agents_do_is_new(
+    site: TurboSite, launcher: tuple[str, ...], option: tuple[str, ...]
+):
+    if not option:
+        rules = site.workspace.path / "turbo.json"
+        told = json.loads(rules.read_text())
+        for task in told["tasks"].values():
+            task["outputLogs"] = "new-only"
+        rules.write_text(json.dumps(told))
+        commit(site.workspace.path)
+    command = ("run", "build", *option, "--", "--loudly")
+    expected = site.clone("alone").turbo(*command)
+    site.agent("a1")
+    main = site.main("--agent-wait", "60s", "--", *launcher, *command, **QUIET)
+    assert main.ended(LIMIT_S) == expected.returncode == 0
+    assert {task["where"] for task in main.json["tasks"]} == {"a1"}
+    assert "built p3 --loudly" in expected.stdout
+    assert shown(main.out.read_text()) == shown(expected.stdout)
+
+
 def test_what_failed_on_an_agent_only_is_shown_at_the_end(site: TurboSite):
     tool = site.workspace.path / "tools/task.mjs"
     tool.write_text(

@@ -1,10 +1,10 @@
 """One turbo that was started somewhere under the user's command, and asks how.
 
-shim.py asks ──▶ `run`: with this environment; its exit code comes back
+shim.py asks ──▶ `run`: with this environment and these arguments; its exit code comes back
              └─▶ `leave`: not at all
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -40,10 +40,14 @@ class TurboCall:
         """What it says to turbo; None where that is no run, or one inside a task of turbo's."""
         return None if _INSIDE in self.environment else find(("turbo", *self.argv), workspace)
 
-    async def run(self, program: Path | None, environment: Mapping[str, str]) -> int:
-        """Have it run `program`, or turbo's own script where it is not known; returns its exit code."""
+    async def run(self, program: Path | None, environment: Mapping[str, str], arguments: Sequence[str] = ()) -> int:
+        """Have it run `program`, or turbo's own script where it is not known, with its own arguments unless others are given; returns its exit code."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, RemoteError):
-            answer = {"program": str(program or ""), "environment": dict(environment)}
+            answer = {
+                "program": str(program or ""),
+                "environment": dict(environment),
+                "arguments": list(arguments),
+            }
             await self._stream.send_all(canonical.encode(answer) + b"\n")
             ended = await self._lines.next()
             if ended is not None:

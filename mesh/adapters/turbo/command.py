@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from mesh.adapters.launchers import named
 
+OUTPUT_LOGS: Final = "--output-logs"
 CONFIGURATIONS: Final = ("turbo.json", "turbo.jsonc")
 
 _WITH_VALUE: Final = frozenset(
@@ -104,10 +105,18 @@ class TurboCommand(Struct, frozen=True):
             if may_be_value and not option.startswith("-"):
                 may_be_value = False
                 continue
-            may_be_value = option in flags and option in _WITH_OR_WITHOUT
+            may_be_value = option in flags and (option in _WITH_VALUE or option in _WITH_OR_WITHOUT)
             if option.partition("=")[0] not in flags:
                 left.append(option)
         return left
+
+    def printing_all(self) -> "TurboCommand":
+        """The same, told to print every log."""
+        return TurboCommand((*self.without(OUTPUT_LOGS), f"{OUTPUT_LOGS}=full"), self.passed)
+
+    def arguments(self) -> tuple[str, ...]:
+        """As turbo is started with."""
+        return (*self.options, *(("--", *self.passed) if self.passed else ()))
 
     def names(self) -> frozenset[str]:
         """The tasks it asks for, without their packages: those, in any package, get what is `passed`."""

@@ -16,6 +16,7 @@ from mesh.wire.canonical import Reader
 WAIT_MS: Final = 300_000
 """A large repository on a cold disk, on a machine that is busy with everything else."""
 TASKS_MAX: Final = 200_000
+NEW_ONLY: Final = "new-only"
 _NOTHING: Final = "<NONEXISTENT>"
 _SAID_CHARS: Final = 1_000
 _DEFAULT: Final = "$TURBO_DEFAULT$"
@@ -47,6 +48,8 @@ class DryTask(Struct, frozen=True):
     """Whatever lies in the package is an input."""
     asked: tuple[str, ...]
     """What else is an input, as patterns, relative to the package: git ignored or not."""
+    new_only: bool = False
+    """Its log is printed when it runs, and not when its result is in a cache; a command may say otherwise."""
 
     @classmethod
     def from_json(cls, value: Any) -> "DryTask":
@@ -72,6 +75,7 @@ class DryTask(Struct, frozen=True):
             names=_names(read.table("environmentVariables")),
             default_inputs=not asked or _DEFAULT in asked,
             asked=tuple(pattern for pattern in asked if pattern != _DEFAULT),
+            new_only=definition.text("outputLogs", default="") == NEW_ONLY,
         )
 
 

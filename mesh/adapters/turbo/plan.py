@@ -25,8 +25,8 @@ from typing import Any, Final
 import trio
 
 from mesh.adapters.turbo import environment
-from mesh.adapters.turbo.command import TurboCommand, program
-from mesh.adapters.turbo.dry_run import DryRun, DryTask, configuration, dry_run
+from mesh.adapters.turbo.command import OUTPUT_LOGS, TurboCommand, program
+from mesh.adapters.turbo.dry_run import NEW_ONLY, DryRun, DryTask, configuration, dry_run
 from mesh.adapters.turbo.errors import TurboError
 from mesh.adapters.turbo.ignored import as_committed, not_ignored, tracked
 from mesh.errors import RemoteError, UsageError
@@ -91,6 +91,8 @@ class TurboPlan:
     """Tasks that stay on the main job, with the reason."""
     objection: str = ""
     notices: tuple[str, ...] = ()
+    new_only: bool = False
+    """Whether turbo prints the logs of what it runs alone, and of nothing that is in a cache (`--output-logs=new-only`)."""
 
     def local(self) -> tuple[str, ...]:
         """Tasks whose result is in turbo's own cache, from where it can be taken: not what is signed, since its signature is not there."""
@@ -208,6 +210,7 @@ async def _plan(command: TurboCommand, workspace: Path, environ: Mapping[str, st
         cache_dir=workspace / (command.value("--cache-dir") or settings.text("cacheDir", default=_CACHE_DIR)),
         kept=kept,
         notices=notices,
+        new_only=_new_only(command, dry),
     )
     return replace(found, objection=_nothing_to_give(found))
 
@@ -254,6 +257,11 @@ def _from_root(directory: str, path: str) -> str:
     if not directory:
         return path
     return f"!{directory}/{path[1:]}" if path.startswith("!") else f"{directory}/{path}"
+
+
+def _new_only(command: TurboCommand, dry: DryRun) -> bool:
+    said = command.with_value(OUTPUT_LOGS)
+    return said[-1].endswith(NEW_ONLY) if said else all(task.new_only for task in _real(dry))
 
 
 def _declined(reason: str, notices: tuple[str, ...] = ()) -> TurboPlan:

@@ -158,6 +158,11 @@ class TurboSession:
             self.skipped[task_id] = None
         self.visit.release(task.key)
 
+    def all_is_new(self) -> bool:
+        """Whether turbo is to print what is new, and all is: what an agent does now is in a cache to turbo, which would not print it."""
+        at_hand = bool(self.upstream) or any(task.local for task in self.plan.dry.tasks.values())
+        return self.plan.new_only and not at_hand
+
     def recovered(self) -> tuple[TaskId, ...]:
         """Tasks that failed on an agent, and that turbo then ran here without failing: their results are not to be relied on."""
         return self._put_of(self.failed)

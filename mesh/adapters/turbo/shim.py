@@ -32,7 +32,7 @@ def main() -> int:
             sys.stderr.write("dte: the main job has gone; turbo is not started\n")
             return 1
         untold = {name: value for name, value in os.environ.items() if name not in told}
-        argv = [answer["program"] or _without_us(), *sys.argv[1:]]
+        argv = [answer["program"] or _without_us(), *(answer["arguments"] or sys.argv[1:])]
         return _run(argv, {**untold, **answer["environment"]}, link)
 
 

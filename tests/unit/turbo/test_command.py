@@ -153,3 +153,18 @@ def test_an_option_goes_with_its_value(said: str, left: str):
     command = TurboCommand(tuple(said.split()))
     assert command.without("--profile", "--json", "--summarize") == left.split()
     assert command.names() == {word for word in ("build", "test") if word in left}
+
+
+@pytest.mark.parametrize(
+    ("said", "printing_all"),
+    [
+        ("run build", "run build --output-logs=full"),
+        ("run build --output-logs=new-only -- --loudly", "run build --output-logs=full -- --loudly"),
+        ("run --output-logs new-only build", "run build --output-logs=full"),
+    ],
+)
+def test_turbo_can_be_told_to_print_all_whatever_it_was_told(workspace: Path, said: str, printing_all: str):
+    command = find(("turbo", *said.split()), workspace)
+    assert command is not None
+    assert command.arguments() == tuple(said.split())
+    assert command.printing_all().arguments() == tuple(printing_all.split())
