@@ -149,11 +149,12 @@ def test_one_thousand_tasks_that_do_nothing_are_all_done(site_of: MakeSite) -> N
 
 
 def test_a_task_that_takes_far_too_long_is_copied_and_the_slower_process_is_ended(site_of: MakeSite) -> None:
-    slow = "test -e $SITE/begun || { touch $SITE/begun; echo stuck > out.txt; sleep 300; }; echo done > out.txt; cat out.txt"
+    slow = "test -e $SITE/begun || { touch $SITE/begun; echo stuck; echo stuck > out.txt; sleep 300; }; echo done > out.txt; cat out.txt"
     site = site_of(
         toml(slow=f'command = "{slow}"\noutputs = ["out.txt"]', after='command = "cat out.txt"\ndeps = ["slow"]')
     )
-    main = site.main("after", "--agent-wait", "60s")
+    machine = site.machine("main")
+    main = site.main("after", "--agent-wait", "60s", on=machine)
     site.agents(2)
     assert main.ended() == 0
     started = [event["agent"] for event in main.events("task-started") if event["task"] == "slow"]
@@ -161,6 +162,8 @@ def test_a_task_that_takes_far_too_long_is_copied_and_the_slower_process_is_ende
     assert (main.tasks["slow"]["where"], main.tasks["slow"]["attempts"]) == (started[1], 2)
     assert len(completions(main.ledger)["slow"]) == 1
     assert [line for line in main.out.read_text().splitlines() if line in ("stuck", "done")] == ["done", "done"]
+    logs = dte("logs", "--follow", "slow", cwd=machine.workspace, env=site.environ(machine))
+    assert logs.stdout.splitlines() == [f"── attempt 2 on {started[1]}: success ──", "done"]
     assert not processes_with("DTE_TASK", "slow")
     assert dte("verify", str(main.ledger)).returncode == 0
 
