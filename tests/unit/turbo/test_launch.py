@@ -62,7 +62,7 @@ def test_a_turbo_that_ends_when_dte_has_gone_ends_as_it_does_and_says_nothing(tm
         link, _ = listener.accept()
         with link, link.makefile("rb") as lines:
             assert json.loads(lines.readline())["argv"] == ["run", "build"]
-            link.sendall(json.dumps({"program": str(turbo), "environment": {}}).encode() + b"\n")
+            link.sendall(json.dumps({"program": str(turbo), "arguments": [], "environment": {}}).encode() + b"\n")
     (tmp_path / "gone").touch()
     _, said = asks.communicate(timeout=60)
     assert (asks.returncode, said) == (7, "")
