@@ -95,7 +95,7 @@ class Rendezvous:
         try:
             paths = sorted(path for path in self._place.iterdir() if path.suffix == _SUFFIX)
         except FileNotFoundError as error:
-            if not self._directory.parent.is_dir():
+            if not os.path.isdir(self._directory.parent):  # noqa: PTH112 - where it cannot be looked at, a Path raises
                 raise self._useless("read", error) from None
             return []  # Nobody has been here yet.
         except OSError as error:

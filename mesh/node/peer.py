@@ -528,13 +528,18 @@ class Peer:
             if self.settings.role == "main":
                 await rendezvous.publish(self.identity.key.node_id, self.listener.addresses)
                 await trio.sleep_forever()
+            adverts = await rendezvous.peers()
             while True:
-                adverts = await rendezvous.peers()
                 for advert in adverts:
                     self.links.keep_peer(advert.node_id, advert.addresses)
                 if not adverts and (verdict := _as_verdict(await rendezvous.concluded())) is not None:
                     self.shell.happen(ev.Over(verdict))
                 await trio.sleep(RENDEZVOUS_MS / 1000)
+                try:
+                    adverts = await rendezvous.peers()
+                except UsageError as error:
+                    # What could be read before is no mistake of a person's, and may be there again.
+                    self._notice(f"{error} (still trying)")
         except UsageError as error:
             self._fail(error)
         finally:

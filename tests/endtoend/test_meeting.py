@@ -207,6 +207,21 @@ def test_an_agent_that_comes_when_the_run_is_over_leaves_at_once_with_its_result
     assert "the run is over: failure" in late.text
 
 
+def test_an_agent_goes_on_that_cannot_see_the_directory_any_more(site_of: MakeSite) -> None:
+    site = site_of(HELD)
+    place = site.root / "meeting"
+    meeting = ("--rendezvous", str(place), "--listen", "127.0.0.1:0")
+    main = site.main("later", *meeting, "--agent-wait", "60s", listen=False)
+    agent = site.agent("agent-1", *meeting)
+    main.happens("task-started")
+    place.rename(site.root / "elsewhere")
+    place.write_text("this is no directory")
+    agent.says(f"the rendezvous directory {place} cannot be read")
+    site.tell("go")
+    assert (main.ended(), agent.ended()) == (0, 0)
+    assert where(main) == ["agent-1"]
+
+
 def test_an_agent_that_dials_the_main_job_of_another_run_is_refused(site_of: MakeSite) -> None:
     site = site_of(HELD)
     main = site.main("hold", "--slots", "1", "--agent-wait", "1s")
