@@ -3,11 +3,14 @@
 import atexit
 import gc
 import os
+import resource
 import signal
 import sys
 from typing import Final
 
 GC_OBJECTS: Final = 50_000
+DESCRIPTORS: Final = 65_536
+"""As many as any run needs. Not all that the system allows, since commands inherit it, and some close every one that there may be."""
 
 
 def main() -> int:
@@ -15,8 +18,7 @@ def main() -> int:
     if not __debug__:
         print("dte: python -O removes the checks that dte relies on; run it without", file=sys.stderr)
         return 2
-    # Where it is ignored, which is inherited, the kernel keeps no exit code of any child: a command that failed would look as if it had not.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _settle_in()
     # Nearly all of a mesh's objects live to its end or in no cycle: to look for cycles at each 700 new ones took a fifteenth of all time.
     gc.set_threshold(GC_OBJECTS)
     # Nor is there anything to look for before it goes: a run ends a tenth of a second earlier.
@@ -40,6 +42,17 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001  what is no mistake in the options is raised again
         return _usage(error)
     return code if isinstance(code, int) else 0
+
+
+def _settle_in() -> None:
+    """Whatever starts us may have left this process in a state that dte cannot work in, or only badly."""
+    # Where it is ignored, which is inherited, the kernel keeps no exit code of any child: a command that failed would look as if it had not.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # Each task takes a few, and each agent.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 def _usage(error: Exception) -> int:

@@ -123,6 +123,18 @@ def slots_of(slots: int) -> int:
     return slots or processors()
 
 
+def _possible(slots: int) -> int:
+    """No more tasks at a time than there are file descriptors for."""
+    from mesh.exec.machine import slots_max
+
+    possible = slots_max()
+    if slots > possible:
+        print(
+            f"dte: {possible} tasks at a time and not {slots}: more files may not be open (ulimit -n)", file=sys.stderr
+        )
+    return min(slots, possible)
+
+
 def split_list(values: Sequence[str]) -> tuple[str, ...]:
     """Options that may be repeated, and come with commas from a variable."""
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
@@ -154,13 +166,14 @@ def settings_of(
     from mesh.node.settings import LISTEN_DEFAULT, Settings
     from mesh.store.home import home
 
+    possible = _possible(slots_of(slots))
     own_labels = (platform.system().lower(), platform.machine().lower(), socket.gethostname())
     return Settings(
         role=role,
         run_id=run_id_of(run_id, env_name),
         secret=secret_of(secret_file),
         name=name or os.environ.get("NX_AGENT_NAME", "") or f"{socket.gethostname()[:40]}-{os.getpid()}",
-        slots=slots_of(slots),
+        slots=possible,
         workspace=Path.cwd(),
         data_dir=home(),
         environ=dict(os.environ),
@@ -171,7 +184,7 @@ def settings_of(
         targets=split_list(targets),
         gpu=gpu,
         wait_ms=wait_ms,
-        main_slots=main_slots,
+        main_slots=min(main_slots, possible),
         may_differ=_facts(split_list(may_differ)),
         trace=Path(trace) if trace else None,
     )

@@ -8,12 +8,18 @@ admin-guide/cgroup-v1 and -v2). Inside a container the group's path is often tha
 import math
 import os
 import platform
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path("/")
+OWN_FILES: Final = 64
+"""What a node itself has open at one time: its port, links, blobs on their way."""
+TASK_FILES: Final = 4
+"""What each running task takes of it: its output, its exit, both together, and what it leaves on its way into the store."""
 _MOUNT: Final = "sys/fs/cgroup"
 
 
@@ -23,6 +29,12 @@ def processors(root: Path = ROOT) -> int:
     quotas = [*_limits(root, "cpu", "cpu.max"), *(f"{quota} {period}" for quota, period in version_1)]
     shares = [math.ceil(share) for share in map(_share, quotas) if share is not None]
     return max(1, min([len(os.sched_getaffinity(0)), *shares]))
+
+
+def slots_max() -> int:
+    """How many tasks at a time this process may open enough files for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else max(1, (limit - OWN_FILES) // TASK_FILES)
 
 
 def machine_class() -> str:

@@ -41,6 +41,9 @@ _NOT_IGNORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 WATCH_AFTER_MS: Final = 20
 """What is over within this time needs neither a lower priority nor anybody who watches more than its output: both take a good part of its start."""
 
+_SCARCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+"""Why a process may not start that says nothing about the command: this machine has no room for it now."""
+
 _REAP_WAIT_MS: Final = 1_000
 _POLL_MAX_MS: Final = 20
 
@@ -77,13 +80,15 @@ async def run(spec: Spec, log: Callable[[bytes], None]) -> Exited:
     """Run `spec`, giving `log` what it writes to stdout and stderr, in order. Returns when all its processes are gone.
 
     Cancellation ends them too, before it is passed on. A command that cannot be started is an exit code and a line in the log. Raises
-    `ChildProcessError` where nobody can say how it ended.
+    `ChildProcessError` where nobody can say how it ended, and another `OSError` where this machine has no room for one more process.
     """
     started_ms = now_ms()
     cookie = new_cookie(spec.env)
     try:
         child = _Child(spec, cookie, log)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _SCARCE:
+            raise
         exit_code, reason = _why_not(spec, error)
         log(f"dte: {reason}\n".encode(errors="surrogateescape"))
         return Exited(exit_code, timed_out=False, max_rss_bytes=0, started_ms=started_ms, ended_ms=started_ms)
@@ -139,7 +144,7 @@ class _Child:
         os.set_blocking(self._output, False)
         self._pidfd: int | None = None
         self._watch: select.epoll | None = None
-        """None until it is watched closely."""
+        """None until it is watched closely, and where no descriptor is left for that: then its exit is looked for now and then."""
         self._exited = trio.Event()
         self._drained = trio.Event()
         self.exit_code = SIGNALLED + signal.SIGKILL
@@ -168,9 +173,12 @@ class _Child:
             self._read()
         self._reap()
 
-    def _watch_closely(self) -> select.epoll:
+    def _watch_closely(self) -> select.epoll | None:
+        try:
+            watch = select.epoll()
+        except OSError:
+            return None
         _lower_priority(self.pid, self._nice)
-        watch = select.epoll()
         if not self._drained.is_set():
             watch.register(self._output, select.EPOLLIN)
         if not self._exited.is_set():
@@ -196,11 +204,13 @@ class _Child:
         """Wait for something to happen to the command, and take it in."""
         if self._watch is None:
             self._watch = self._watch_closely()
-        if self._pidfd is not None or self._exited.is_set():
+        if self._watch is not None and (self._pidfd is not None or self._exited.is_set()):
             await trio.lowlevel.wait_readable(self._watch.fileno())
         else:
             with trio.move_on_after(_POLL_MAX_MS / 1_000):
-                await trio.lowlevel.wait_readable(self._watch.fileno())
+                if self._watch is None and self._drained.is_set():
+                    await trio.sleep_forever()
+                await trio.lowlevel.wait_readable(self._output if self._watch is None else self._watch.fileno())
         self._read()
         if not self._exited.is_set() and self._reap():
             # What it wrote last may have come in between.

@@ -116,6 +116,23 @@ def test_a_run_goes_on_where_the_names_of_files_are_no_utf_8(site_of: MakeSite) 
     assert said.stdout == "done\n"
 
 
+def test_no_task_fails_for_want_of_descriptors(site_of: MakeSite) -> None:
+    names = [f"t{number}" for number in range(60)]
+    site = site_of(toml(**dict.fromkeys(names, 'command = "sleep 0.1; echo done"')))
+    main = site.main(*names, "--slots", "40", listen=False, first="ulimit -n 100")
+    assert main.ended() == 0
+    assert "9 tasks at a time and not 40: more files may not be open (ulimit -n)" in main.text
+    assert {task["attempts"] for task in main.tasks.values()} == {1}
+
+
+def test_as_many_files_as_the_system_allows_may_be_open(site_of: MakeSite) -> None:
+    names = [f"t{number}" for number in range(60)]
+    site = site_of(toml(**dict.fromkeys(names, 'command = "sleep 0.1; echo done"')))
+    main = site.main(*names, "--slots", "40", listen=False, first="ulimit -S -n 100")
+    assert main.ended() == 0
+    assert "tasks at a time" not in main.text
+
+
 def test_a_task_that_hangs_is_told_with_its_agent_and_its_last_line(site_of: MakeSite) -> None:
     site = site_of(toml(hangs=f'command = "echo waiting for the database; {wait_for("go")}"'))
     main = site.main("hangs", "--agent-wait", "60s", "--stall-after", "1s")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -407,3 +408,46 @@ def test_a_command_whose_exit_code_the_kernel_does_not_keep_has_not_succeeded(ru
             runs.shell(script)
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.fixture
+def few_files() -> Iterator[Callable[[], None]]:
+    """What takes all that is left of a few descriptors; they are given back at the end."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    taken: list[int] = []
+
+    def take() -> None:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+
+    try:
+        yield take
+    finally:
+        for file in taken:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_command_that_has_no_room_is_not_taken_for_one_that_failed(runs: Runs, few_files: Callable[[], None]) -> None:
+    async def main() -> None:
+        few_files()
+        await run(runs.spec("/bin/true"), runs.log.extend)
+
+    with pytest.raises(OSError, match="Too many open files"):
+        trio.run(main)
+    assert runs.log == b""
+
+
+def test_a_command_is_seen_through_though_no_descriptor_is_left_to_watch_it(
+    runs: Runs, few_files: Callable[[], None]
+) -> None:
+    def log(data: bytes) -> None:
+        runs.log.extend(data)
+        few_files()
+
+    spec = runs.spec("/bin/sh", "-c", "echo early; sleep 0.2; echo late; exec >&- 2>&-; sleep 0.1; exit 7")
+    exited = trio.run(run, spec, log)
+    assert exited.exit_code == 7
+    assert runs.log == b"early\nlate\n"
