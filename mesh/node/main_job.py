@@ -44,11 +44,6 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
     command = Command(request.command, lambda graph: _adjusted(graph, request, settings), started)
 
     async def body(peer: Peer) -> None:
-        agents = LocalAgents(
-            _agent_environment(peer),
-            peer.settings.data_dir / "agents" / settings.run_id,
-            lambda text: board.news(Notice(text)),
-        )
         leader = peer.shell.node.leader
         assert leader is not None
         board.foresee(lambda: remaining_ms(leader.market, now_instant()))
@@ -58,6 +53,7 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
         await peer.nursery.start(pages.serve)
         known = begin_here(settings.run_id, settings.workspace, pages.url(LOGS), pages.token)
         place = runs.begin(known)
+        agents = LocalAgents(_agent_environment(peer), runs.agents_of(place), lambda text: board.news(Notice(text)))
         try:
             if request.agents:
                 workspaces = list(request.agent_workspaces) or [settings.workspace] * request.agents

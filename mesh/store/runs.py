@@ -4,6 +4,7 @@ Only this user can read them: the token in such a file opens what the run's task
 """
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -63,6 +64,7 @@ class Runs:
 
     def __init__(self, data_dir: Path) -> None:
         self._directory = data_dir / "runs"
+        self._agents = data_dir / "agents"
 
     def begin(self, run: KnownRun) -> Path:
         """A run has begun: returns its file. Raises `StorageError`."""
@@ -71,9 +73,14 @@ class Runs:
         for old in self._files()[RUNS_MAX - 1 :]:
             with suppress(OSError):
                 old.unlink()
+            shutil.rmtree(self.agents_of(old), ignore_errors=True)
         path = self._directory / f"{time.time_ns() // 1_000_000:013d}-{run.pid}.json"
         self.write(path, run)
         return path
+
+    def agents_of(self, path: Path) -> Path:
+        """Where the agents that the run of this file starts on this machine write: no other run does, whatever it is called."""
+        return self._agents / path.stem
 
     def write(self, path: Path, run: KnownRun) -> None:
         """Replace what the file says. Raises `StorageError`."""

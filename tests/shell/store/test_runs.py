@@ -47,7 +47,8 @@ def test_a_run_whose_process_is_gone_is_not_running(tmp_path):
 
 def test_the_newest_come_first_the_oldest_are_forgotten_and_foreign_files_passed_over(tmp_path):
     runs = Runs(tmp_path)
-    runs.begin(begin_here("first", tmp_path, "u", "t"))
+    written = runs.agents_of(runs.begin(begin_here("first", tmp_path, "u", "t")))
+    written.mkdir(parents=True)
     for number in range(RUNS_MAX):
         path = tmp_path / "runs" / f"{number + 9 * 10**12:013d}-{os.getpid()}.json"
         runs.write(path, begin_here(f"r{number}", tmp_path, "u", "t"))
@@ -56,4 +57,5 @@ def test_the_newest_come_first_the_oldest_are_forgotten_and_foreign_files_passed
     names = [run.run_id for run in runs.known()]
     assert names[0] == f"r{RUNS_MAX - 1}"
     assert "first" not in names
+    assert not written.exists()
     assert "last" in names
