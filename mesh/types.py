@@ -5,7 +5,13 @@ a `UnixMs` is wall-clock and only for people and records.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
+
+SLOTS_MAX: Final = 4_096
+"""Of one node."""
+
+RETRIES_MAX: Final = 10
+"""Of one task."""
 
 NodeId = NewType("NodeId", str)
 """64 lower-case hex characters: a node's raw Ed25519 public key. It names itself, so a signature needs no look-up."""

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 from typing import Final
 
 GC_OBJECTS: Final = 50_000
@@ -48,6 +49,13 @@ def _settle_in() -> None:
     """Whatever starts us may have left this process in a state that dte cannot work in, or only badly."""
     # Where it is ignored, which is inherited, the kernel keeps no exit code of any child: a command that failed would look as if it had not.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # One that is closed would be the number of the next file or socket that is opened, and Python has no object for it.
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - to the end, as all three
     # Each task takes a few, and each agent.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mesh.errors import UsageError
+from mesh.types import SLOTS_MAX
 
 if TYPE_CHECKING:
     from mesh.adapters.native.affected import Range
     from mesh.node.settings import Settings
     from mesh.wire.messages import Role
 
+DURATION_MS_MAX: Final = 1_000 * 24 * 3_600_000
+AGENTS_MAX: Final = 1_000
+"""On one machine."""
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 
 RUN_IDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
@@ -32,13 +36,20 @@ RUN_IDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 
 def duration_ms(text: str, option: str) -> int:
     """`90s`, `10m`, `1h30m`, `500ms`, or a number of seconds, in milliseconds."""
-    if text.isdigit():
-        return int(text) * 1000
-    match = _DURATION.fullmatch(text)
+    match = _DURATION.fullmatch(f"{text}s" if text.isdecimal() else text)
     if match is None or not text:
         raise UsageError(f"{option}: {text!r} is no duration; write 90s, 10m, 1h30m, or a number of seconds")
     hours, minutes, seconds, milliseconds = (int(part or 0) for part in match.groups())
-    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds
+    total_ms = ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds
+    if total_ms > DURATION_MS_MAX:
+        raise UsageError(f"{option} {text}: at most {DURATION_MS_MAX // 3_600_000} h were expected")
+    return total_ms
+
+
+def check_count(value: int, option: str, most: int) -> None:
+    """Raises `UsageError` for what is no number from 0 to `most`."""
+    if not 0 <= value <= most:
+        raise UsageError(f"{option} {value}: a number from 0 to {most} was expected")
 
 
 def run_id_of(told: str, env_name: str) -> str:
@@ -116,8 +127,7 @@ def write_json(file: str, *told: object) -> None:
 
 def slots_of(slots: int) -> int:
     """How many tasks at a time: as told, else one for each processor that we may keep busy."""
-    if slots < 0:
-        raise UsageError(f"--slots {slots}: at least 1 was expected")
+    check_count(slots, "--slots", SLOTS_MAX)
     from mesh.exec.machine import processors
 
     return slots or processors()

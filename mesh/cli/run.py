@@ -95,15 +95,19 @@ def run(
     from dataclasses import replace
     from pathlib import Path
 
-    from mesh.cli.common import duration_ms, selection, settings_of, slots_of, split_list
+    from mesh.cli.common import AGENTS_MAX, check_count, duration_ms, selection, settings_of, slots_of, split_list
     from mesh.cli.running import lead
     from mesh.errors import UsageError
     from mesh.exec.passing import check_names
     from mesh.node.settings import Request
+    from mesh.types import RETRIES_MAX, SLOTS_MAX
 
     range_ = selection(context.obj, tasks, affected=affected, base=base, head=head)
-    if min(agents, retries, main_slots, fail_after) < 0:
-        raise UsageError("--agents, --retries, --main-slots and --fail-after cannot be negative")
+    check_count(agents, "--agents", AGENTS_MAX)
+    check_count(retries, "--retries", RETRIES_MAX)
+    check_count(main_slots, "--main-slots", SLOTS_MAX)
+    if fail_after < 0:
+        raise UsageError("--fail-after cannot be negative")
     if kill and not fail_after:
         raise UsageError("--kill goes with --fail-after N: it says what becomes of running tasks when N have failed")
     open_to_others = bool(peer or rendezvous or listen)

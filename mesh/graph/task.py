@@ -10,12 +10,11 @@ from typing import Any, Final, Literal, cast
 from msgspec import Struct
 
 from mesh.errors import RemoteError
-from mesh.types import TaskId
+from mesh.types import RETRIES_MAX, TaskId
 from mesh.wire.canonical import Reader
 
 Where = Literal["any", "main", "agent"]
 TASK_ID_CHARS_MAX: Final = 1_024
-RETRIES_MAX: Final = 10
 
 
 class Resources(Struct, frozen=True):

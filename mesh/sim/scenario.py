@@ -19,12 +19,11 @@ from msgspec import Struct, field
 from mesh.errors import RemoteError, UsageError
 from mesh.graph import Graph, Task
 from mesh.protocol.estimate import usual
-from mesh.types import Quantiles, TaskId
+from mesh.types import SLOTS_MAX, Quantiles, TaskId
 from mesh.wire import canonical
 
 VERSION: Final = 1
 AGENTS_MAX: Final = 10_000
-SLOTS_MAX: Final = 4_096
 TIME_MAX_MS: Final = 10**12
 """Thirty years: what is longer is a mistake in a unit."""
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, cast
 from msgspec import Struct, field
 
 from mesh.errors import RemoteError
-from mesh.types import Blob, Digest, Epoch, NodeId, Quantiles, Seq, TaskId
+from mesh.types import SLOTS_MAX, Blob, Digest, Epoch, NodeId, Quantiles, Seq, TaskId
 from mesh.wire.canonical import Reader
 
 PROTOCOL_MAJOR: Final = 1
@@ -73,7 +73,7 @@ class Hello(Struct, frozen=True):
             run_id=read.text("run_id"),
             name=read.text("name", max_chars=200),
             role=_role(read),
-            slots=read.number("slots", high=4_096),
+            slots=read.number("slots", high=SLOTS_MAX),
             incarnation=read.number("incarnation"),
             addresses=_addresses(read),
             labels=read.texts("labels"),
@@ -211,7 +211,7 @@ class Bid(Struct, frozen=True):
         return cls(
             serial=read.number("serial"),
             open=read.flag("open"),
-            slots=read.number("slots", high=4_096),
+            slots=read.number("slots", high=SLOTS_MAX),
             graphs=read.number("graphs", high=GRAPHS_MAX),
             reason=read.text("reason"),
             cannot={TaskId(task): reason for task, reason in read.string_table("cannot").items()},

@@ -9,7 +9,7 @@ from msgspec import Struct
 from mesh.errors import MeshError, UsageError
 from mesh.exec.globs import Globs
 from mesh.graph import Where
-from mesh.graph.task import RETRIES_MAX
+from mesh.types import RETRIES_MAX
 
 TIMEOUT_MS_MAX: Final = 7 * 24 * 3_600_000
 SHARDS_MAX: Final = 1_000
