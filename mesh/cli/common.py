@@ -172,21 +172,24 @@ def settings_of(
     """Settings for one node, checked."""
     import platform
 
+    from mesh.exec.environment import without_value
     from mesh.net.address import check_peer
     from mesh.node.settings import LISTEN_DEFAULT, Settings
     from mesh.store.home import home
 
     possible = _possible(slots_of(slots))
+    secret = secret_of(secret_file)
+    hidden = None if secret is None else secret.decode(errors="surrogateescape")
     own_labels = (platform.system().lower(), platform.machine().lower(), socket.gethostname())
     return Settings(
         role=role,
         run_id=run_id_of(run_id, env_name),
-        secret=secret_of(secret_file),
+        secret=secret,
         name=name or os.environ.get("NX_AGENT_NAME", "") or f"{socket.gethostname()[:40]}-{os.getpid()}",
         slots=possible,
         workspace=Path.cwd(),
         data_dir=home(),
-        environ=dict(os.environ),
+        environ=dict(os.environ) if hidden is None else without_value(os.environ, hidden),
         listen=split_list(listen) or (LISTEN_DEFAULT,),
         peers=tuple(check_peer(peer) for peer in split_list(peers)),
         rendezvous=Path(rendezvous).absolute() if rendezvous else None,

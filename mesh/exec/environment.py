@@ -16,6 +16,11 @@ def without_ours(environ: Mapping[str, str], *, cookie: bool = False) -> dict[st
     return {name: value for name, value in environ.items() if not name.startswith(OWN_PREFIX) or name in kept}
 
 
+def without_value(environ: Mapping[str, str], value: str) -> dict[str, str]:
+    """`environ` without any variable that holds `value`: the run's secret may stand under other names too."""
+    return {name: own for name, own in environ.items() if value not in own}
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who a task is, as its variables tell it. A shard is one of `shards` tasks that share one command, counted from 1."""
@@ -35,20 +40,9 @@ class Surroundings:
     kept: Mapping[str, str]
 
     @classmethod
-    def of(cls, own: Mapping[str, str], *, hidden: Collection[str] = ()) -> "Surroundings":
-        """The node's `own` variables, as they are now.
-
-        Out go the mesh's own (`DTE_…`, so that a task's own `dte` does not take itself for this one) and every variable that holds one of the
-        `hidden` values: the run's secret under another name, a loopback token.
-        """
-        secrets = [secret for secret in hidden if secret]
-        return cls(
-            {
-                name: value
-                for name, value in own.items()
-                if not (name.startswith(OWN_PREFIX) or any(secret in value for secret in secrets))
-            }
-        )
+    def of(cls, own: Mapping[str, str]) -> "Surroundings":
+        """The node's `own` variables, as they are now. Out go the mesh's (`DTE_…`), so that a task's own `dte` does not take itself for this one."""
+        return cls(without_ours(own))
 
     def environment(
         self,

@@ -27,14 +27,12 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def shipped(environ: Mapping[str, str], names: Collection[str], *, hidden: Collection[str] = ()) -> dict[str, Any]:
-    """What a payload says under `RUN_ENV`. A variable that holds one of the `hidden` values stays here. Raises `UsageError`."""
+def shipped(environ: Mapping[str, str], names: Collection[str]) -> dict[str, Any]:
+    """What a payload says under `RUN_ENV`. Raises `UsageError`."""
     values = {
         name: value
         for name, value in environ.items()
-        if any(fnmatchcase(name, pattern) for pattern in names)
-        and not name.startswith(OWN_PREFIX)
-        and not any(secret in value for secret in hidden if secret)
+        if any(fnmatchcase(name, pattern) for pattern in names) and not name.startswith(OWN_PREFIX)
     }
     for name, value in values.items():
         if not value.isascii() and value != readable(value):

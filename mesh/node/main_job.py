@@ -99,9 +99,8 @@ def _with_manifest(graph: Graph, manifest: Mapping[str, str], peer: Peer) -> Gra
 
 def _adjusted(graph: Graph, request: Request, settings: Settings) -> Graph:
     """Retries and time-outs of the command line, for tasks that have none of their own; and the variables that all are to have."""
-    hidden = () if settings.secret is None else (settings.secret.decode(errors="surrogateescape"),)
-    named = shipped(settings.environ, request.pass_env, hidden=hidden)
-    for_nx = shipped(settings.environ, (*request.pass_env, *forwarded(settings.environ)), hidden=hidden)
+    named = shipped(settings.environ, request.pass_env)
+    for_nx = shipped(settings.environ, (*request.pass_env, *forwarded(settings.environ)))
     tasks = []
     for task in graph.tasks.values():
         retries = task.retries or request.retries or 0

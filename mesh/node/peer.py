@@ -201,14 +201,12 @@ class Peer:
         self.links = Links(key.node_id, tls, nursery, tell)
         self.transfers = Transfers(self.store, BlobClient(tls), node.membership.addresses)
         self.task_environ = {**settings.environ, COOKIE_VARIABLE: self.cookie}
-        hidden = (self.secret.decode(errors="surrogateescape"),)
         self.tools = Tools(
             nursery,
             settings.workspace,
             self.store,
             run_id=settings.run_id,
             cookie=self.cookie,
-            hidden=hidden,
             environ=self.task_environ,
             port=self.started.port if self.started else None,
         )

@@ -25,7 +25,7 @@ class Settings:
     workspace: Path
     data_dir: Path
     environ: Mapping[str, str] = field(repr=False)
-    """What the node was started with; tasks get it without the mesh's own variables."""
+    """What the node was started with, but for what holds the secret; tasks and commands get it without the mesh's own variables."""
     listen: tuple[str, ...] = (LISTEN_DEFAULT,)
     peers: tuple[str, ...] = ()
     rendezvous: Path | None = None

@@ -35,7 +35,6 @@ class Tools:
         *,
         run_id: str,
         cookie: str,
-        hidden: tuple[str, ...],
         environ: Mapping[str, str],
         port: LoopbackPort | None = None,
     ) -> None:
@@ -44,7 +43,7 @@ class Tools:
         self._store = store
         self._environ = environ
         self._port = port
-        self._native = NativeRunner(workspace, store, run_id=run_id, cookie=cookie, hidden=hidden, environ=environ)
+        self._native = NativeRunner(workspace, store, run_id=run_id, cookie=cookie, environ=environ)
         self._nx: NxRunner | None = None
         self._turbo: TurboRunner | None = None
         self.archives = NxCache(store)

@@ -43,6 +43,20 @@ def test_a_secret_may_come_from_a_file_and_tasks_do_not_see_it_either(site_of: M
     assert "COPY" not in main.text
 
 
+def test_a_command_and_what_a_task_is_passed_have_no_copy_of_it(site_of: MakeSite) -> None:
+    site = site_of(toml(one=f'{SHOWN}\npass_env = ["PASSED"]\noutputs = ["out/one"]'))
+    copies = {"COPY": f"a copy of {site.secret}", "PASSED": site.secret, "KEPT": "as it is"}
+    command = site.main("--", "env", **copies)
+    assert command.ended() == 0
+    assert site.secret not in command.text
+    assert "KEPT=as it is" in command.text.splitlines()
+    main = site.main("one", "--agent-wait", "60s", on=site.machine("other"), **copies)
+    agent = site.agent("agent-1")
+    assert (main.ended(), agent.ended()) == (0, 0)
+    assert site.secret not in main.text
+    assert "PASSED" not in main.text
+
+
 def test_an_agent_without_a_secret_is_told_where_it_comes_from(site_of: MakeSite) -> None:
     site = site_of(toml(t='command = "true"'))
     agent, main = site.agent("agent-1", DTE_SECRET=""), site.main("t", DTE_SECRET="")

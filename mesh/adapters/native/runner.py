@@ -1,7 +1,7 @@
 """Tasks of `dte.toml` in one workspace: outputs cleared, command run, outputs packed; and a finished task's outputs brought in."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -38,7 +38,7 @@ class _Present(Struct, frozen=True):
 
 
 class NativeRunner:
-    """A `Runner` (mesh.adapters.base). `cookie` marks the node's tasks; variables that hold one of the `hidden` values are kept from them."""
+    """A `Runner` (mesh.adapters.base). `cookie` marks the node's tasks."""
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class NativeRunner:
         *,
         run_id: str,
         cookie: str,
-        hidden: Collection[str] = (),
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._workspace = workspace
@@ -55,7 +54,7 @@ class NativeRunner:
         self._run_id = run_id
         self._cookie = cookie
         self._environ = environ
-        self._surroundings = Surroundings.of(environ, hidden=hidden)
+        self._surroundings = Surroundings.of(environ)
         self._present: dict[TaskId, _Present] = {}
         self._ran = False
 

@@ -34,7 +34,6 @@ class Machine:
             self.blobs,
             run_id="run-7",
             cookie=self.cookie,
-            hidden=["s3cret"],
             environ={"PATH": os.environ["PATH"], **environ},
         )
 
@@ -50,7 +49,7 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "one", TOKEN="t", MESH_KEY="s3cret", DTE_SECRET="s3cret")
+    return Machine(tmp_path / "one", TOKEN="t", DTE_SECRET="s3cret")
 
 
 @pytest.fixture
