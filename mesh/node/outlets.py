@@ -6,6 +6,7 @@ from typing import Final, Protocol
 import trio
 from msgspec.structs import replace
 
+from mesh.adapters.nx.beside import ended
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.session import Delivery, NxSession
 from mesh.adapters.nx.session import Status as NxStatus
@@ -62,9 +63,11 @@ class NxOutlet:
             async with self._restoring:
                 await runner.restore(task, effect.outputs)
             restores = False
+        beside, log = ended(task, effect.problem, self._log(effect))
         delivery = replace(
-            _delivery(effect, self._log(effect) or (b"" if effect.status == "success" else effect.problem.encode())),
+            _delivery(effect, log or (b"" if effect.status == "success" else effect.problem.encode())),
             archive=effect.outputs if restores else None,
+            ended=beside,
         )
         try:
             await self._deliver(delivery, task)
@@ -91,23 +94,24 @@ class NxOutlet:
             return
         for dep in task.deps:
             await self._session.wait_delivered(dep)
-        code, log = await self._run_here(task)
-        shown = _delivery(effect, log)
+        code, log, problem = await self._run_here(task)
+        beside, log = ended(task, problem, log)
+        shown = replace(_delivery(effect, log), ended=beside)
         await self._session.deliver(replace(shown, status="failure", exit_code=code) if code else shown)
         if code:
             raise NotHereError(f"run again here it failed with exit code {code} ({reason})")
 
-    async def _run_here(self, task: Task) -> tuple[int, bytes]:
-        """The exit code of `task` in this workspace, where what it leaves is in place whether nx could store it or not; and what it prints."""
+    async def _run_here(self, task: Task) -> tuple[int, bytes, str]:
+        """The exit code of `task` in this workspace, where what it leaves is in place whether nx could store it or not; what it prints, and its problem."""
         runner = await self._tools.nx()
         said: list[bytes] = []
         try:
             outcome = await runner.run(task, said.append, planned_here=True)
         except NotKeptError as error:
-            return 0, b"".join(said) if error.log is None else error.log
+            return 0, b"".join(said) if error.log is None else error.log, error.problem
         except MeshError as error:
-            return 1, b"".join([*said, f"{error}\n".encode()])
-        return outcome.exit_code, b"".join(said) if outcome.log is None else outcome.log
+            return 1, b"".join([*said, f"{error}\n".encode()]), ""
+        return outcome.exit_code, b"".join(said) if outcome.log is None else outcome.log, outcome.problem
 
     def _log(self, effect: fx.Deliver) -> bytes:
         path = self._store.find(effect.log.digest) if effect.log is not None and effect.log.size else None

@@ -28,7 +28,8 @@ class NotKeptError(LocalError):
         super().__init__(f"{task}: the task succeeded, but its outputs cannot be passed on: {reason}")
         self.task = task
         self.log: bytes | None = None
-        """As in `Outcome`."""
+        self.problem = ""
+        """Both as in `Outcome`."""
 
 
 class RestoreError(LocalError):

@@ -118,6 +118,7 @@ class Run {
     this.context = context;
     this.lifeCycle = options.lifeCycle;
     this.statuses = {};
+    this.ended = new Map(); // continuous tasks that ended by themselves: { code, output }
   }
 
   async drive(tasks, settled, conversation) {
@@ -144,6 +145,7 @@ class Run {
 
   async show(result) {
     const task = this.context.taskGraph.tasks[result.id];
+    for (const [id, code, output] of result.ended) this.ended.set(id, { code, output });
     if (result.status === 'skipped') {
       this.statuses[task.id] = 'skipped'; // as nx does: not a word until the summary
       return { do: 'shown', id: task.id };
@@ -175,7 +177,7 @@ class Run {
     await this.lifeCycle.scheduleTask?.(task);
     task.startTime = started_ms;
     await this.lifeCycle.startTasks?.([task], { groupId: 0 });
-    if (!task.continuous) this.print(task, status, terminalOutput);
+    if (!task.continuous || status === 'failure') this.print(task, status, terminalOutput);
     task.endTime = ended_ms;
     // nx's own runner tells its life cycle no other code, whatever the task's was.
     await this.lifeCycle.endTasks?.([{ task, status, code: code === 0 ? 0 : 1, terminalOutput }], { groupId: 0 });
@@ -211,12 +213,15 @@ class Run {
     return this.nx.load('tasks-runner/utils').shouldStreamOutput(task, initiatingProject);
   }
 
-  /** Continuous tasks ran beside those that needed them, on their machines, and were stopped there; where nobody ran, they did not either. */
+  /**
+   * Continuous tasks ran beside those that needed them, on their machines, and were stopped there, or ended before; where nobody ran, they did not
+   * either.
+   */
   async stopContinuous(tasks) {
     const { continuousDependencies } = this.context.taskGraph;
     const needs = (task, id) => edges(continuousDependencies, task.id).includes(id);
     const ran = (task) => (task.continuous ? tasks.some((each) => needs(each, task.id) && ran(each)) : this.statuses[task.id] !== 'skipped');
-    // nx 21 stops them without a word to its life cycle.
+    // nx 21 stops them without a word to its life cycle, and does not mind if they end.
     const told = 'handleContinuousTaskExit' in (this.nx.maybe('tasks-runner/task-orchestrator').TaskOrchestrator?.prototype ?? {});
     for (const task of tasks.filter((each) => each.continuous)) {
       this.statuses[task.id] = ran(task) ? 'success' : 'skipped';
@@ -224,7 +229,9 @@ class Run {
       task.hash ??= `dte-${task.id}`;
       introduce(this.nx, task);
       const now = Date.now();
-      await this.tell(task, 'success', { code: 0, started_ms: now, ended_ms: now }, '');
+      const ended = this.ended.get(task.id);
+      if (ended) console.error(`Task "${task.id}" is continuous but exited with code ${ended.code}`);
+      await this.tell(task, ended ? 'failure' : 'success', { code: ended ? 1 : 0, started_ms: now, ended_ms: now }, ended?.output ?? '');
     }
   }
 }

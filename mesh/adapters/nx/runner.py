@@ -16,6 +16,7 @@ import trio
 from msgspec import Struct
 
 from mesh.adapters.base import LogSink, Outcome
+from mesh.adapters.nx.beside import for_log, from_json, problem_of
 from mesh.adapters.nx.carried import Carried, Edits, changed
 from mesh.adapters.nx.environment import worker_environment
 from mesh.adapters.nx.errors import DriftError, NotKeptError, RestoreError, WorkerError
@@ -177,16 +178,18 @@ class NxRunner:
             raise DriftError(task.id, tuple(reply["drift"]))
         success = reply["status"] in _SUCCESSES and not run.timed_out
         whole = reply["output"].encode()
-        for beside, it_said in [] if success else reply["beside"]:
-            whole += f"\n> nx run {beside} (ran beside {nx_id(task)})\n\n{it_said}".encode()
-        said = words.end(whole)
+        beside = from_json(reply["beside"])
+        said = words.end(whole + for_log(task, beside, failed=not success))
+        problem = (
+            f"timed out after {task.timeout_ms / 1_000:g} s and was ended" if run.timed_out else problem_of(beside)
+        )
         try:
             if success:
                 outputs = await self._outputs(task, reply["hash"], edited)
             else:
                 outputs = None if planned_here else await self._remains(task)
         except NotKeptError as error:
-            error.log = said
+            error.log, error.problem = said, problem
             raise
         if success and outputs is not None:
             self._is_here(task, outputs)
@@ -196,7 +199,7 @@ class NxRunner:
             started_ms=UnixMs(reply["started_ms"] or began_ms),
             ended_ms=UnixMs(reply["ended_ms"] or now_ms()),
             outputs=outputs,
-            problem=f"timed out after {task.timeout_ms / 1_000:g} s and was ended" if run.timed_out else "",
+            problem=problem,
             key=reply["hash"],
             cached=reply["status"] in _FROM_CACHE,
             log=said,

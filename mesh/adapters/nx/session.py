@@ -16,6 +16,7 @@ import trio
 from msgspec import Struct
 
 from mesh.adapters.base import LogSink, Outcome
+from mesh.adapters.nx.beside import Beside
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.ground import Present
 from mesh.adapters.nx.link import LineReader, listen
@@ -71,6 +72,8 @@ class Delivery(Struct, frozen=True):
     archive: Blob | None = None
     cached: bool = False
     """It did not run now: an earlier run's result was used."""
+    ended: tuple[Beside, ...] = ()
+    """Continuous tasks that ran beside it, and ended by themselves."""
 
 
 class ByItself(Struct, frozen=True):
@@ -181,6 +184,7 @@ class NxSession:
                     "hash": delivery.hash,
                     "cached": delivery.cached,
                     "restore": delivery.archive is not None,
+                    "ended": [[one.id, one.code, one.output] for one in delivery.ended],
                     "others": self._present.to_put_back(task, self.graph),
                 }
             )
@@ -275,7 +279,8 @@ class MainRunner:
         try:
             return await self._workspace.run(task, log, planned_here=True)
         except NotKeptError as error:
-            return Outcome("success", 0, started_ms, now_ms(), problem=str(error), key=task.key, log=error.log)
+            problem = "; ".join(filter(None, (str(error), error.problem)))
+            return Outcome("success", 0, started_ms, now_ms(), problem=problem, key=task.key, log=error.log)
 
     async def _take(self, task: Task) -> Outcome:
         started_ms = now_ms()

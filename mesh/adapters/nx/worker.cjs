@@ -16,7 +16,7 @@ const GRACE_MS = 2000;
 
 const cookies = new Map(); // what marks the processes of each task that is under way, by id
 const watchers = new Map(); // who is told what each of them prints as it comes, by id
-const companions = new Map(); // continuous tasks that are running, by id: { users, running }
+const companions = new Map(); // continuous tasks that are running, by id: { users, running, exit, ended: how, once it has }
 let nx;
 let cache;
 let taskGraph;
@@ -148,27 +148,30 @@ async function start(graph, ids) {
       const task = { ...graph.tasks[id] };
       delete task.hash;
       companion.running = runContinuousTasks([task], projectGraph, graph, nxJson, {}).then((running) => running[id]);
-      companion.output = companion.running.then((running) => new Promise((said) => running.onExit((_code, output) => said(output ?? ''))));
-      companion.output.catch(() => {}); // `running` says it too
+      companion.exit = companion.running.then((running) => new Promise((said) => running.onExit((code, output) => said({ code, output: output ?? '' }))));
+      companion.exit.then((how) => (companion.ended = how)).catch(() => {}); // `running` says it too
     }
     await companion.running;
   }
 }
 
-/** Stop those of `ids` that nobody else uses. Returns what each of them had printed. */
+/** Stop those of `ids` that nobody else uses. Returns what each of them had printed, and the exit code of each one that had ended by itself. */
 async function stop(ids) {
   const said = [];
   for (const id of [...ids].reverse()) {
     const companion = companions.get(id);
-    if (!companion || --companion.users > 0) continue;
-    companions.delete(id);
+    if (!companion) continue;
+    companion.users -= 1;
+    if (companion.users === 0) companions.delete(id);
+    if (companion.ended) said.unshift([id, wellFormed(companion.ended.output), companion.ended.code ?? 1]);
+    if (companion.ended || companion.users > 0) continue;
     try {
       const running = await companion.running;
       if (!running) continue;
       await running.kill();
       // Some kinds of running tasks never tell of their exit once they have been killed.
-      const output = await Promise.race([companion.output, sleep(GRACE_MS, '')]);
-      said.unshift([id, wellFormed(output)]);
+      const { output } = await Promise.race([companion.exit, sleep(GRACE_MS, { output: '' })]);
+      said.unshift([id, wellFormed(output), null]);
     } catch (error) {
       console.error(`${id} could not be stopped:`, error);
     }
