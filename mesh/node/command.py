@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from mesh.adapters.nx.command import runs_once
+from mesh.adapters.nx.environment import as_nx_has_it
 from mesh.adapters.nx.errors import WorkerError
 from mesh.adapters.nx.session import ByItself, MainRunner, NxSession, serve
 from mesh.adapters.turbo import environment as turbo_environment
@@ -44,7 +45,8 @@ LOOK_MS: Final = 200
 NOT_FOUND: Final = 127
 CANNOT_RUN: Final = 126
 
-Adjust = Callable[[Graph], Graph]
+Adjust = Callable[[Graph, Mapping[str, str] | None], Graph]
+"""Gives tasks what the command line says, and variables; the other argument is what their nx was started with."""
 Execute = Callable[[Mapping[str, str], Callable[[], None], Sequence[str]], Awaitable[int]]
 """Starts a command with an environment, and returns its exit code; the second argument is to be called before it is ended early, and the last is what turbo
 is to be started with, nothing for what it is started with anyway.
@@ -94,10 +96,12 @@ class Command:
             session.take(
                 await chain.fetch(task.key for task in session.graph.tasks.values() if task.cache and task.key)
             )
-            graph = self._adjust(session.graph)
+            by_the_user = as_by_the_user(session.plan.environment, started.environ, peer.task_environ)
+            environ = as_nx_has_it(by_the_user, peer.task_environ)
+            graph = self._adjust(session.graph, environ)
             self._planned += len(graph.tasks)
             runner = await peer.tools.nx()
-            runner.load(graph)
+            runner.load(graph, environ)
             peer.tools.bind(graph.tasks, MainRunner(runner, session))
             outlet = NxOutlet(session, peer.tools, peer.store, peer.work.restoring, chain)
             bail = "nx was told to stop then (--nxBail)" if session.plan.bail else ""
@@ -185,7 +189,7 @@ class Command:
             return code
         loopback = await peer.tools.turbo_cache()
         async with TurboSession.open(peer.nursery, planned, loopback, prefix) as session:
-            graph = self._adjust(session.graph)
+            graph = self._adjust(session.graph, None)
             self._planned += len(graph.tasks)
             peer.tools.bind(graph.tasks, MainTurboRunner(session, peer.settings.workspace))
             leader = peer.shell.node.leader

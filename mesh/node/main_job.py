@@ -6,7 +6,7 @@ from dataclasses import replace
 import trio
 
 from mesh.adapters.native.plan import plan
-from mesh.adapters.nx.environment import forwarded
+from mesh.adapters.nx.environment import forwarded, set_by_script
 from mesh.adapters.nx.plan import TOOL as NX
 from mesh.cache.server import LoopbackCache
 from mesh.errors import Exit, StorageError
@@ -41,7 +41,7 @@ async def run(settings: Settings, request: Request, board: Board, started: HeadS
         for notice in planned.notices:
             board.news(Notice(notice))
         graph, manifest = planned.graph, planned.manifest
-    command = Command(request.command, lambda graph: _adjusted(graph, request, settings), started)
+    command = Command(request.command, lambda graph, environ: _adjusted(graph, request, settings, environ), started)
 
     async def body(peer: Peer) -> None:
         leader = peer.shell.node.leader
@@ -97,10 +97,14 @@ def _with_manifest(graph: Graph, manifest: Mapping[str, str], peer: Peer) -> Gra
     return Graph.of(replace(task, payload={**task.payload, MANIFEST: named}) for task in graph.tasks.values())
 
 
-def _adjusted(graph: Graph, request: Request, settings: Settings) -> Graph:
-    """Retries and time-outs of the command line, for tasks that have none of their own; and the variables that all are to have."""
+def _adjusted(graph: Graph, request: Request, settings: Settings, environ: Mapping[str, str] | None = None) -> Graph:
+    """Retries and time-outs of the command line, for tasks that have none of their own; and the variables that all are to have. `environ`: what their nx
+    was started with.
+    """
     named = shipped(settings.environ, request.pass_env)
-    for_nx = shipped(settings.environ, (*request.pass_env, *forwarded(settings.environ)))
+    of_nx = settings.environ if environ is None else environ
+    names = (*request.pass_env, *forwarded(of_nx), *set_by_script(of_nx, settings.environ))
+    for_nx = shipped(of_nx, names)
     tasks = []
     for task in graph.tasks.values():
         retries = task.retries or request.retries or 0

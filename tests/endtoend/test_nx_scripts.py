@@ -4,14 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.endtoend.nx_site import NxSite, cacheable, main_only
+from tests.endtoend.nx_site import NxSite, cacheable, main_only, places
 from tests.remote_cache import TOKEN, remote_cache
 
 pytestmark = [pytest.mark.nx, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SOURCE = "packages/p0/a.txt"
 BUILT = "packages/p0/dist/a.txt"
+SHOWN = ("TOKEN", "NODE_ENV", "OF_MAIN", "npm_lifecycle_event", "NX_OF_OURS")
+SHOW = f"mkdir -p packages/p0/out; echo {' '.join(f'{name}=$' + name for name in SHOWN)} >> packages/p0/out/"
 TARGETS = {
+    "deploy": main_only(f"{SHOW}deploy"),
+    "show": cacheable(f"{SHOW}show", "{projectRoot}/out/show"),
     "build": cacheable(f"mkdir -p packages/p0/dist && cat {SOURCE} > {BUILT}", "{projectRoot}/dist"),
     "test": cacheable(f"grep -q GOOD {SOURCE} || exit 1"),
     "codegen": main_only(f"echo generated > {SOURCE}"),
@@ -68,3 +72,19 @@ def test_the_users_cache_gets_nothing_that_was_made_of_other_sources_than_its_ha
                 NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN=TOKEN,
             )
         assert ours.kept.keys() == theirs.kept.keys() != set()
+
+
+def test_what_a_script_sets_for_one_nx_its_tasks_have_wherever_they_run_and_those_of_the_next_have_not(site: NxSite):
+    script = "TOKEN=abc NODE_ENV=production NX_OF_OURS=set npx nx run-many -t deploy show && npx nx run p0:deploy"
+    own = {"OF_MAIN": "kept", "NODE_ENV": "test"}
+    main = site.under_dte("sh", "-c", script, **own)
+    assert main.process.returncode == 0
+    assert places(main) == {"p0:deploy": "main", "p0:show": "a0", "2/p0:deploy": "main"}
+    here, there = "OF_MAIN=kept npm_lifecycle_event=npx", "OF_MAIN= npm_lifecycle_event="
+    deployed = (site.here.path / "packages/p0/out/deploy").read_text().splitlines()
+    assert deployed == [
+        f"TOKEN=abc NODE_ENV=production {here} NX_OF_OURS=set",
+        f"TOKEN= NODE_ENV=test {here} NX_OF_OURS=",
+    ]
+    shown = (site.here.path / "packages/p0/out/show").read_text()
+    assert shown == f"TOKEN=abc NODE_ENV=production {there} NX_OF_OURS=set\n"

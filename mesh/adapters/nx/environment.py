@@ -59,6 +59,61 @@ def forwarded(environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(name for name in names if not name.startswith(_OF_ONE_MACHINE))
 
 
+_OF_WHO_STARTED_IT: Final = (
+    "BERRY_",
+    "COREPACK_",
+    "NVM_",
+    "PNPM_",
+    "VOLTA_",
+    "YARN_",
+    "npm_",
+    "pnpm_",
+)
+"""How these begin: what package managers tell of themselves, and of places on this machine."""
+_OF_THE_SHELL: Final = frozenset(
+    (
+        *(
+            "_",
+            "COLOR",
+            "EDITOR",
+            "HOME",
+            "INIT_CWD",
+            "NODE",
+            "OLDPWD",
+            "PATH",
+            "PROJECT_CWD",
+            "PWD",
+            "SHLVL",
+            "TMPDIR",
+        ),
+        *("NODE_OPTIONS", "NODE_PATH"),  # a plan tells of these in its own way
+    )
+)
+
+
+def as_nx_has_it(said: Mapping[str, str], users: Mapping[str, str]) -> dict[str, str]:
+    """The environment that an nx under the user's command says it was started with, for the nx that runs its tasks in the same workspace. NODE_OPTIONS is
+    told in another way, and a value that is not UTF-8 cannot be told.
+    """
+    kept = {name: value for name, value in without_ours(said, cookie=True).items() if name != "NODE_OPTIONS"}
+    others = {
+        name: users[name] for name in users if name == "NODE_OPTIONS" or (name in kept and not _is_utf8(users[name]))
+    }
+    return {**kept, **others}
+
+
+def set_by_script(environ: Mapping[str, str], users: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of what the user's command itself has set for its nx: it is part of the command, wherever a task runs. Nothing that the main job was started
+    with is among them.
+    """
+    names = [name for name, value in environ.items() if users.get(name) != value and name not in _OF_THE_SHELL]
+    return tuple(name for name in names if not name.startswith((*_OF_ONE_MACHINE, *_OF_WHO_STARTED_IT)))
+
+
+def _is_utf8(value: str) -> bool:
+    return value.isascii() or value == value.encode(errors="replace").decode()
+
+
 def main_environment(base: Mapping[str, str], socket_path: str, cache_url: str, token: str) -> dict[str, str]:
     """What the user's command is started with: any nx under it finds dte at `socket_path`, and takes artifacts from `cache_url`.
 

@@ -37,6 +37,7 @@ const folder = process.env.DTE_NX_BIN;
 const { NODE_OPTIONS: mainJobs = null, ...saved } = JSON.parse(process.env.DTE_NX_SAVED ?? '{}');
 const named = process.env.DTE_NX_INPUTS === 'named';
 const whole = named || process.env.DTE_NX_WHOLE === '1';
+const begun = { ...process.env }; // before nx adds its own, and what it reads from files
 let taken = false;
 
 if (address && isMainThread) {
@@ -367,6 +368,7 @@ function makePlan(nx, cache, options, context, { local, settled }) {
     legacy_cache: isLegacy(nx, cache),
     node_path: nodePath(nx.load('utils/workspace-root').workspaceRoot),
     ...nodeOptions(nx.load('utils/workspace-root').workspaceRoot),
+    environment: everythingIsHere ? {} : begun,
     everything_is_here: everythingIsHere,
     local: [...local],
     settled: [...settled],

@@ -15,7 +15,7 @@ A task's payload is its own part of nx's graph, and that of the continuous tasks
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from mesh.graph import Graph, Task, Where
@@ -52,6 +52,8 @@ class Plan(Struct, frozen=True):
     """NODE_PATH of that process; `./` stands for the workspace."""
     node_options: str | None = None
     """NODE_OPTIONS of that process, where it is not that of the main job: a script, or Yarn, has set it. `{workspaceRoot}` stands for the workspace."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What that process was started with."""
     objection: str = ""
     """Why dte cannot do this run, where nx's side of it already shows that."""
 
@@ -74,6 +76,7 @@ class Plan(Struct, frozen=True):
             continuous_dependencies=read.table("continuous_dependencies"),
             node_path=read.texts("node_path"),
             node_options=read.text("node_options") if read.has("node_options") else None,
+            environment=read.string_table("environment") if read.has("environment") else {},
         )
         return replace(plan, objection=_objection(plan, read))
 

@@ -125,19 +125,22 @@ class NxRunner:
         with plan.in_use():
             await plan.kept.worker.start()
 
-    def load(self, graph: Graph) -> None:
-        """Tell of tasks to come: nx needs to see a task's whole graph to compute its hash. What was kept running for earlier ones is ended where nothing uses it."""
+    def load(self, graph: Graph, environment: Mapping[str, str] | None = None) -> None:
+        """Tell of tasks to come: nx needs to see a task's whole graph to compute its hash. What was kept running for earlier ones is ended where nothing uses it.
+        `environment`: what the nx of this workspace that has planned them was started with.
+        """
         for earlier in self._plans:
             if not earlier.users:
                 self._nursery.start_soon(earlier.kept.end)
         self._awaited.update(dep for task in graph.tasks.values() for dep in task.deps)
         payload = next((task.payload for task in graph.tasks.values()), {})
+        variables = self._variables_of(payload)
         node_path = _real(here(Reader(payload, "payload").texts("node_path", default=()), self._workspace))
         kept, self._early = self._early, None
         if kept is not None and kept.node_path != node_path:
             self._nursery.start_soon(kept.end)
             kept = None
-        plan = _Plan(graph, kept or self._started_with(node_path), self._variables_of(payload))
+        plan = _Plan(graph, kept or self._started_with(node_path, environment, variables), variables)
         self._plans.append(plan)
         self._plan_of.update(dict.fromkeys(graph.tasks, plan))
 
@@ -266,14 +269,23 @@ class NxRunner:
         """The tracked files that are changed, where `task` may change some that others read."""
         return {} if task.cache or task.id not in self._awaited else await self._carried.edits()
 
-    def _started_with(self, node_path: tuple[str, ...]) -> _Kept:
+    def _started_with(
+        self,
+        node_path: tuple[str, ...],
+        environment: Mapping[str, str] | None = None,
+        variables: tuple[Mapping[str, str], tuple[str, ...]] = ({}, ()),
+    ) -> _Kept:
         """One that is started when it is first needed, with a cache of its own: what another one has put there, it may have put under a stale hash."""
         private = Path(tempfile.mkdtemp(dir=self._private))
-        loopback = self._loopback
-        environment = worker_environment(
-            self._environment, self._workspace, node_path, private, loopback.url, loopback.token
-        )
-        return _Kept(NxWorker(self._nursery, self._workspace, environment), node_path, private)
+        base = self._environment if environment is None else environment
+        values, unset = variables
+        changed = {name: value for name, value in {**base, **values}.items() if name not in unset}
+        changed.pop(NODE_OPTIONS, None)
+        if NODE_OPTIONS in base:  # what its tasks have in it is for them
+            changed[NODE_OPTIONS] = base[NODE_OPTIONS]
+        url, token = self._loopback.url, self._loopback.token
+        started_with = worker_environment(changed, self._workspace, node_path, private, url, token)
+        return _Kept(NxWorker(self._nursery, self._workspace, started_with), node_path, private)
 
     async def _told(self, plan: _Plan) -> NxWorker:
         """The nx for `plan`, running and told of it."""

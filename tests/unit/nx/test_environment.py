@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 
 from mesh.adapters.nx import environment as module
-from mesh.adapters.nx.environment import main_environment, worker_environment
+from mesh.adapters.nx.environment import as_nx_has_it, main_environment, set_by_script, worker_environment
 from mesh.adapters.nx.node_path import here, likely_node_path
 
 BASE = {
@@ -109,3 +109,18 @@ def test_the_main_jobs_node_path_is_that_of_an_agent_in_the_agents_own_workspace
     environment = worker_environment({"NODE_PATH": "/old"}, Path("/ws"), places, Path("/private"), "u", "t")
     assert environment["NODE_PATH"] == "/agent/node_modules/.pnpm/node_modules:/usr/lib/node"
     assert "NODE_PATH" not in worker_environment({"NODE_PATH": "/old"}, Path("/ws"), (), Path("/private"), "u", "t")
+
+
+def test_what_a_script_has_set_for_its_nx_is_told_from_what_was_there_and_from_what_package_managers_say():
+    users = {"PATH": "/bin", "TOKEN": "of the job", "SAME": "1", "ODD": "\udcff"}
+    said = {
+        "PATH": "/ws/node_modules/.bin:/bin", "INIT_CWD": "/ws", "npm_lifecycle_event": "ci", "NX_CACHE_DIRECTORY": "/c",
+        "TOKEN": "for nx", "SAME": "1", "ODD": "\ufffd", "NODE_ENV": "production", "NX_VERBOSE_LOGGING": "true",
+        "NODE_OPTIONS": "--require ours", "DTE_NX_SOCKET": "/run/socket",
+    }  # fmt: skip
+    of_nx = as_nx_has_it(said, users)
+    assert set_by_script(of_nx, users) == ("TOKEN", "NODE_ENV", "NX_VERBOSE_LOGGING")
+    assert of_nx == {
+        **{name: value for name, value in said.items() if name not in ("NODE_OPTIONS", "DTE_NX_SOCKET")},
+        "ODD": "\udcff",
+    }
