@@ -84,7 +84,7 @@ class NxOutlet:
             await self._session.deliver(delivery)
             return
         runner = await self._tools.nx()
-        async with runner.ground.restoring(task):  # no task that runs here writes there meanwhile
+        async with runner.ground.restoring(task):  # no task that runs here writes or reads there meanwhile
             await self._session.deliver(delivery)
 
     async def instead(self, effect: fx.Deliver, task: Task, reason: str) -> None:

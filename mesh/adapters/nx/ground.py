@@ -1,4 +1,4 @@
-"""Which parts of a workspace tasks' outputs take up, since nothing may be restored into a directory that a running task writes.
+"""Which parts of a workspace tasks' outputs take up, since nothing may be restored into a directory that a running task writes or reads.
 
 Some tasks declare a directory that holds another task's outputs (a `dist` at the root), or the very same one. Restoring one wipes what is there of
 the other, so that who restores has to put that back afterwards.
@@ -61,7 +61,7 @@ class Present:
 
 
 class Ground:
-    """Who writes where at the moment. Runs may overlap each other, as under nx alone; a restore may overlap no run."""
+    """Who writes and reads where at the moment. Runs may overlap each other, as under nx alone; a restore may overlap no run."""
 
     def __init__(self) -> None:
         self._running: list[frozenset[str]] = []
@@ -69,20 +69,22 @@ class Ground:
         self._changed = trio.Condition()
 
     @asynccontextmanager
-    async def running(self, task: Task) -> AsyncIterator[None]:
-        """For as long as `task` runs."""
-        async with self._held(task, self._running, self._restoring):
+    async def running(self, task: Task, graph: Graph) -> AsyncIterator[None]:
+        """For as long as `task` runs, which may read all that it depends on in `graph`."""
+        read = (_places(graph.tasks[dep]) for dep in graph.closure(task.id))
+        async with self._held(_places(task).union(*read), self._running, self._restoring):
             yield
 
     @asynccontextmanager
     async def restoring(self, task: Task) -> AsyncIterator[None]:
         """For as long as the outputs of `task` are being put in place."""
-        async with self._held(task, self._restoring, self._running):
+        async with self._held(_places(task), self._restoring, self._running):
             yield
 
     @asynccontextmanager
-    async def _held(self, task: Task, ours: list[frozenset[str]], others: list[frozenset[str]]) -> AsyncIterator[None]:
-        places = _places(task)
+    async def _held(
+        self, places: frozenset[str], ours: list[frozenset[str]], others: list[frozenset[str]]
+    ) -> AsyncIterator[None]:
         async with self._changed:
             while any(_overlap(places, taken) for taken in others):
                 await self._changed.wait()

@@ -169,7 +169,7 @@ class NxRunner:
         `WorkerError` where nx itself broke: none of these says anything about the task.
         """
         plan = self._plan_of[task.id]
-        async with self.ground.running(task):
+        async with self.ground.running(task, plan.graph):
             before = await self._edits(task)
             began_ms = now_ms()
             words = _Words(log)

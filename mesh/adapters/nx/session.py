@@ -18,7 +18,7 @@ from msgspec import Struct
 from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.nx.beside import Beside
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
-from mesh.adapters.nx.ground import Present
+from mesh.adapters.nx.ground import Ground, Present
 from mesh.adapters.nx.link import LineReader, listen
 from mesh.adapters.nx.plan import Plan, nx_id
 from mesh.errors import RemoteError
@@ -248,6 +248,9 @@ class NxSession:
 class Workspace(Protocol):
     """The main job's own workspace, and the nx that is kept running there."""
 
+    @property
+    def ground(self) -> Ground: ...
+
     async def run(self, task: Task, log: LogSink, *, planned_here: bool = False) -> Outcome: ...
 
     async def pack(self, task: Task) -> Blob | None: ...
@@ -284,7 +287,8 @@ class MainRunner:
 
     async def _take(self, task: Task) -> Outcome:
         started_ms = now_ms()
-        await self._session.show_local(task)
+        async with self._workspace.ground.restoring(task):
+            await self._session.show_local(task)
         outputs, problem = None, ""
         if nx_id(task) in self._needed:
             try:

@@ -1,5 +1,6 @@
 """Nothing is restored into a directory that a running task writes."""
 
+import pytest
 import trio
 import trio.testing
 
@@ -42,12 +43,17 @@ def test_what_a_task_depends_on_is_in_its_archive_and_all_else_that_is_there_is_
     assert put_back(narrow, same) == {}
 
 
-def test_a_restore_waits_for_a_run_that_writes_there():
+@pytest.mark.parametrize("running", ["narrow", "reads", "reads what reads"])
+def test_a_restore_waits_for_a_run_that_writes_or_reads_there(running: str):
+    narrow = task("narrow", "dist/a")
+    reads = Task(TaskId("reads"), "nx", deps=(narrow.id,))
+    graph = Graph.of((narrow, reads, Task(TaskId("reads what reads"), "nx", deps=(reads.id,))))
+
     async def main():
         ground, order = Ground(), []
 
         async def run():
-            async with ground.running(task("narrow", "dist/a")):
+            async with ground.running(graph.tasks[TaskId(running)], graph):
                 order.append("runs")
                 await trio.testing.wait_all_tasks_blocked()
                 order.append("ran")
@@ -66,12 +72,15 @@ def test_a_restore_waits_for_a_run_that_writes_there():
 
 
 def test_runs_do_not_wait_for_each_other_nor_for_restores_elsewhere():
+    a, b = task("a", "dist"), task("b", "dist/b")
+    graph = Graph.of((a, b))
+
     async def main():
         ground = Ground()
         with trio.fail_after(1):
             async with (
-                ground.running(task("a", "dist")),
-                ground.running(task("b", "dist/b")),
+                ground.running(a, graph),
+                ground.running(b, graph),
                 ground.restoring(task("c", "lib")),
             ):
                 pass
