@@ -29,6 +29,7 @@ TERMINAL_OUTPUT_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 _PATH: Final = re.compile(r"/v1/cache/([0-9]{1,20})")
 _CODE_BYTES: Final = 4
+_ENDING: Final = ("terminalOutput", "code")
 _READ_BYTES: Final = 1024 * 1024
 
 
@@ -53,8 +54,12 @@ def parse_archive(path: Path) -> NxArchive:
                 if len(files) >= ARCHIVE_ENTRIES_MAX or unpacked_bytes > ARCHIVE_BYTES_MAX:
                     raise CorruptError(f"{path.name} unpacks to more than nx could hold")
                 _check_entry(entry, links)
-                if entry.isreg() and entry.name in ("terminalOutput", "code"):
+                if entry.isreg() and entry.name in _ENDING and entry.name not in ending:
                     ending[entry.name] = _content(tar, entry)
+                elif entry.name.split("/")[0] in _ENDING:
+                    raise CorruptError(
+                        f"{path.name} holds the output {entry.name}, which nx takes for how the task ended"
+                    )
                 else:
                     files.append(entry.name)
             # tarfile stops at the end of the tar; the checksum of the whole stands behind it.

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.endtoend.nx_site import NxSite, cacheable, main_only, places
+from tests.nx_workspace import NX_VERSION
+from tests.remote_cache import TOKEN, remote_cache
 
 pytestmark = [pytest.mark.nx, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -28,5 +30,35 @@ def test_what_a_task_of_the_main_job_leaves_and_cannot_be_packed_is_used_there(t
         assert main.process.returncode == 0
         assert places(main) == {"p0:venv": "main", "p0:test": "main"}
         assert "cannot be passed on" in main.text
+    finally:
+        site.close()
+
+
+@pytest.mark.parametrize("version", [NX_VERSION, "21.6.11"])
+def test_outputs_in_a_directory_that_is_called_as_an_entry_of_nx_own_archives_travel(tmp_path: Path, version: str):
+    targets = {
+        "build": cacheable("mkdir -p code/p0 && echo 1 > code/p0/i.js", "{workspaceRoot}/code/p0"),
+        "print": cacheable(
+            "mkdir -p terminalOutput && cat code/p0/i.js > terminalOutput/t",
+            "{workspaceRoot}/terminalOutput",
+            dependsOn=["build"],
+        ),
+    }
+    site = NxSite(
+        tmp_path / "site", {"p0": targets}, {".gitignore": "node_modules\n.nx\ncode\nterminalOutput\n"}, version
+    )
+    try:
+        with remote_cache() as cache:
+            main = site.under_dte(
+                *("npx", "nx", "run", "p0:print"),
+                NX_SELF_HOSTED_REMOTE_CACHE_SERVER=cache.url,
+                NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN=TOKEN,
+            )
+            assert not cache.kept
+        assert main.process.returncode == 0
+        assert set(places(main).values()) == {"a0"}
+        assert (
+            (site.here.path / "terminalOutput/t").read_text() == (site.here.path / "code/p0/i.js").read_text() == "1\n"
+        )
     finally:
         site.close()

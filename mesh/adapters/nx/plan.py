@@ -5,6 +5,7 @@
     cacheable                        any machine; named by nx's hash where nx knows it beforehand
     `cache: false`                   main only: it may publish, deploy, or rewrite the repository
     outputs outside the workspace    main only: nx caches no such task
+    outputs in `code`                any machine, in dte's own archive: nx's has an entry of that name at its root, and cannot be read then
     `parallelism: false`             an agent of its own while it runs
     continuous                       no task: its consumer's machine starts it, and stops it afterwards
     in this machine's nx cache       main only, where nx shows it; no task where nothing that is left to do waits for it, nor it for that
@@ -125,7 +126,7 @@ class Plan(Struct, frozen=True):
             deps=tuple(TaskId(prefix + dep) for dep in sorted(self._waits_for(nx_id))),
             key=raw["hash"],
             # What this machine's nx has, agents get as dte packs it: nx's own archive of it is not here.
-            cache=raw["cache"] and nx_id not in self.local,
+            cache=raw["cache"] and nx_id not in self.local and not _spoils_archives(raw),
             outputs=tuple(raw["outputs"]),
             where="main" if nx_id in self.local else _where(raw),
             whole_agent=not raw["parallelism"],
@@ -165,6 +166,11 @@ def nx_id(task: Task) -> str:
     return str(task.payload["tasks"][0]["task"]["id"])
 
 
+def nx_caches(task: Task) -> bool:
+    """Whether nx itself keeps its result, however that travels here."""
+    return bool(task.payload["tasks"][0]["task"]["cache"])
+
+
 def nx_target(task: Task) -> str:
     """Its target, without the project and the configuration."""
     return str(task.payload["tasks"][0]["task"]["target"]["target"])
@@ -191,6 +197,11 @@ def edge_ids(edges: Iterable[Any]) -> tuple[str, ...]:
 def _where(raw: Mapping[str, Any]) -> Where:
     outside = any(output.startswith(("..", "/")) or "/../" in output for output in raw["outputs"])
     return "any" if raw["cache"] and not outside else "main"
+
+
+def _spoils_archives(raw: Mapping[str, Any]) -> bool:
+    """Whether an output has the place of what nx's archives say of how a task ended."""
+    return any(output.split("/")[0] in ("code", "terminalOutput") for output in raw["outputs"])
 
 
 def _objection(plan: Plan, read: Reader) -> str:

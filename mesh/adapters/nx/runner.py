@@ -24,7 +24,7 @@ from mesh.adapters.nx.ground import Ground, Present
 from mesh.adapters.nx.node_options import here as options_here
 from mesh.adapters.nx.node_options import with_pnp
 from mesh.adapters.nx.node_path import here, likely_node_path
-from mesh.adapters.nx.plan import nx_graph, nx_id
+from mesh.adapters.nx.plan import nx_caches, nx_graph, nx_id
 from mesh.adapters.nx.session import Loopback
 from mesh.adapters.nx.worker import NxWorker
 from mesh.errors import MeshError
@@ -267,7 +267,7 @@ class NxRunner:
 
     async def _edits(self, task: Task) -> Edits:
         """The tracked files that are changed, where `task` may change some that others read."""
-        return {} if task.cache or task.id not in self._awaited else await self._carried.edits()
+        return {} if nx_caches(task) or task.id not in self._awaited else await self._carried.edits()
 
     def _started_with(
         self,

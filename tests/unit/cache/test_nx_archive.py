@@ -77,6 +77,14 @@ def test_an_archive_without_an_exit_code_is_refused(tmp_path: Path):
     assert "how its task ended" in refused(tmp_path, packed(code=None))
 
 
+@pytest.mark.parametrize("name", ["code", "code/p0/i.js", "terminalOutput", "terminalOutput/t"])
+def test_an_output_in_the_place_of_what_says_how_the_task_ended_is_refused(tmp_path: Path, name: str):
+    folder = tarfile.TarInfo(name.split("/", maxsplit=1)[0])
+    folder.type = tarfile.DIRTYPE
+    assert "takes for how the task ended" in refused(tmp_path, packed((name, bytes(4))))
+    assert "takes for how the task ended" in refused(tmp_path, packed(folder))
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../outside", "a/../../outside"])
 def test_a_file_outside_the_workspace_is_refused(tmp_path: Path, name: str):
     assert "outside" in refused(tmp_path, packed((name, b"x")))
