@@ -7,6 +7,9 @@ a `UnixMs` is wall-clock and only for people and records.
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NewType
 
+SECRET_BYTES_MIN: Final = 16
+"""What is shorter can be guessed."""
+
 SLOTS_MAX: Final = 4_096
 """Of one node."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mesh.errors import UsageError
-from mesh.types import SLOTS_MAX
+from mesh.types import SECRET_BYTES_MIN, SLOTS_MAX
 
 if TYPE_CHECKING:
     from mesh.adapters.native.affected import Range
@@ -179,7 +179,9 @@ def settings_of(
 
     possible = _possible(slots_of(slots))
     secret = secret_of(secret_file)
-    hidden = None if secret is None else secret.decode(errors="surrogateescape")
+    environ = dict(os.environ)
+    if secret is not None and len(secret) >= SECRET_BYTES_MIN:  # a shorter one is refused, and may stand in every path
+        environ = without_value(environ, os.fsdecode(secret))
     own_labels = (platform.system().lower(), platform.machine().lower(), socket.gethostname())
     return Settings(
         role=role,
@@ -189,7 +191,7 @@ def settings_of(
         slots=possible,
         workspace=Path.cwd(),
         data_dir=home(),
-        environ=dict(os.environ) if hidden is None else without_value(os.environ, hidden),
+        environ=environ,
         listen=split_list(listen) or (LISTEN_DEFAULT,),
         peers=tuple(check_peer(peer) for peer in split_list(peers)),
         rendezvous=Path(rendezvous).absolute() if rendezvous else None,

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from mesh.errors import UsageError
 from mesh.identity.certificate import Credentials, der_of, issue_authority, issue_node, issue_root, pem_of
 from mesh.identity.keys import SEED_BYTES, NodeKey
+from mesh.types import SECRET_BYTES_MIN
 
-SECRET_BYTES_MIN: Final = 16
 NAME_BYTES_MAX: Final = 64
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,200}")
 _DOMAIN: Final = re.compile(r"[a-z0-9-]{1,32}")

@@ -57,6 +57,13 @@ def test_a_command_and_what_a_task_is_passed_have_no_copy_of_it(site_of: MakeSit
     assert "PASSED" not in main.text
 
 
+def test_a_secret_that_is_too_short_is_told_though_it_stands_in_every_path(site_of: MakeSite) -> None:
+    main = site_of(toml(t='command = "true"')).main("--", "true", DTE_SECRET="/")
+    assert main.ended() == 2
+    assert "the secret has 1 bytes and must have at least 16" in main.text
+    assert "Traceback" not in main.text
+
+
 def test_an_agent_without_a_secret_is_told_where_it_comes_from(site_of: MakeSite) -> None:
     site = site_of(toml(t='command = "true"'))
     agent, main = site.agent("agent-1", DTE_SECRET=""), site.main("t", DTE_SECRET="")

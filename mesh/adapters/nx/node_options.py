@@ -3,6 +3,7 @@
 Needed before the mesh is loaded, so that nothing here may import what takes long.
 """
 
+import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def node_first(door: Path, environ: Mapping[str, str]) -> dict[str, str]:
     program = folder / "node"
     program.write_text(_NODE.format(ours=shlex.quote(preload(SHIM)), node=shlex.quote(node)))
     program.chmod(0o700)
-    return {"PATH": f"{folder}:{environ['PATH']}", NODE_FIRST: str(folder)}
+    return {"PATH": f"{folder}:{environ.get('PATH', os.defpath)}", NODE_FIRST: str(folder)}
 
 
 _NODE: Final = """#!/bin/sh

@@ -49,6 +49,11 @@ def test_without_a_node_nothing_is_put_first(door: Path):
     assert node_first(door, {"PATH": "/nowhere"}) == {}
 
 
+def test_without_a_path_programs_are_looked_for_where_the_system_does(door: Path) -> None:
+    found = node_first(door, {})
+    assert found["PATH"] == f"{found[NODE_FIRST]}:{os.defpath}"
+
+
 def test_a_turbo_sees_the_path_that_its_script_has_made_without_our_folder(door: Path):
     users = {"PATH": os.environ["PATH"]}
     ours = {**users, **node_first(door, users)}
