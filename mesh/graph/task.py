@@ -54,6 +54,13 @@ class Task:
     payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Not for eyes: it may hold values of the main job's variables."""
 
+    @property
+    def leaves_something(self) -> bool:
+        """Whether its success leaves something for what is behind it: outputs, or of turbo's tasks at least the log, which its cache gives back or the
+        task is run again for each one behind it. Where that could not be stored, it is nowhere but on the main job.
+        """
+        return bool(self.outputs) or self.tool == "turbo"
+
     def to_json(self) -> dict[str, Any]:
         """The task as canonical JSON takes it."""
         return {

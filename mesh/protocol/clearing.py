@@ -459,7 +459,8 @@ def _clear_main(market: Market, now: Instant, *, bound_only: bool) -> list[tuple
         if state.phase is not Phase.READY:
             continue
         # What somebody has refused who is here is not kept for who may yet come.
-        bound = state.task.where == "main" or state.in_doubt or state.not_on or state.task.id in main.cached
+        mine = state.task.where == "main" or state.here_only or state.task.id in main.cached
+        bound = mine or state.in_doubt or state.not_on
         fits = market.able(state, main) and market.has_room(state.task, main) and market.in_reach(state, main)
         if (bound_only and not bound) or not fits or state.task.mutex in market.held_mutexes:
             unplaced.append(item)

@@ -192,7 +192,8 @@ class Market(Struct):
 
     def _queue(self, state: TaskState) -> None:
         main = self.agents[self.main]
-        only_main = state.task.where == "main" or state.task.id in main.cached
+        here_only = state.here_only and not self.sharing
+        only_main = state.task.where == "main" or here_only or state.task.id in main.cached
         if state.in_doubt and self.able(state, main):
             only_main = not any(self.able(state, agent) and agent.load < agent.slots for agent in self.others())
         item = state.urgency
@@ -240,11 +241,22 @@ class Market(Struct):
         state.record = record
         if record.outputs is not None:
             self.locality.made(state.task.id, record.outputs.size, record.holders)
+        elif record.status == "success" and state.task.leaves_something:
+            self._keep_here(state.task.id)
         self.left -= 1
         self.left_ms -= state.duration_ms
         if self._width is not None:
             self._width.done(state.task.id)
         return [] if state.stops else self._unblock(state, now)
+
+    def _keep_here(self, task: TaskId) -> None:
+        """What is behind it, directly or not, finds what it has left in the main job's workspace alone."""
+        stack = [task]
+        while stack:
+            for dependent in self.dependents[stack.pop()]:
+                if not self.tasks[dependent].here_only:
+                    self.tasks[dependent].here_only = True
+                    stack.append(dependent)
 
     def _unblock(self, state: TaskState, now: Instant) -> list[TaskId]:
         fresh = []
@@ -554,6 +566,7 @@ class Market(Struct):
             or state.graph > bid.graphs
             or task.id in agent.cannot
             or agent.node in state.not_on
+            or (state.here_only and not agent.shares_main)
         ):
             return False
         if agent.slots < 1 or task.resources.memory_bytes > agent.memory_bytes or task.resources.gpu > agent.gpu:

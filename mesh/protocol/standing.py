@@ -65,6 +65,8 @@ class TaskState(Struct):
     """How many of these were taken back before they started."""
     in_doubt: bool = False
     """It failed where nothing has succeeded yet: where no other agent can try it at once, the main job does."""
+    here_only: bool = False
+    """What it needs is in the main job's workspace alone, from where it cannot be passed on."""
     strays: TaskId | None = None
     """The task behind which it failed, and that left more than its outputs on another machine: there it is tried once more."""
     failed: dict[tuple[NodeId, int], None] = field(default_factory=dict)

@@ -142,8 +142,7 @@ class Worker(Struct):
             record = self.records.get(dep)
             if record is None or record.status != "success" or record.outputs is not None:
                 continue
-            # Of a task without outputs turbo passes the log on, or runs it again for each one behind it.
-            if self.tasks[dep].outputs or self.tasks[dep].tool == "turbo":
+            if self.tasks[dep].leaves_something:
                 return dep
         return None
 

@@ -21,7 +21,6 @@ from mesh.adapters.base import LogSink, Outcome
 from mesh.adapters.turbo.plan import TurboPlan, turbo_id
 from mesh.errors import RemoteError, StorageError
 from mesh.exec.edits import Edited
-from mesh.exec.leftovers import some
 from mesh.exec.process import now_ms
 from mesh.graph import Graph, Task
 from mesh.types import Blob, TaskId
@@ -270,8 +269,8 @@ class MainTurboRunner:
             return Outcome("success", 0, started_ms, now_ms(), artifact, problem=problem, key=task.key)
         status, problem = await self._watch(task)
         outputs = self._session.artifacts.stored(task.key) if status == "success" and task.cache else None
-        if outputs is not None and mark is not None and (edited := await self._edited.since(mark, task.outputs)):
-            outputs, problem = None, only_on_main(edited)
+        if outputs is not None and mark is not None and await self._edited.since(mark, task.outputs):
+            outputs = None  # it does not have what was changed
         return Outcome(
             status=status,
             exit_code=0 if status == "success" else self._session.exit_code,
@@ -347,13 +346,6 @@ class MainTurboRunner:
 
     def _came_to_nothing(self, task: Task) -> bool:
         return self._session.came_to_nothing(task.id, self._workspace)
-
-
-def only_on_main(edited: tuple[str, ...]) -> str:
-    """Why nothing is passed on of a task that has succeeded: it, or one beside it, has changed files that git tracks."""
-    return (
-        f"{some(edited)}, which git tracks, changed while it ran: so it, and what depends on it, runs on the main job"
-    )
 
 
 def _in_vain(reason: str) -> str:

@@ -17,9 +17,9 @@ from mesh.protocol.clearing import (
 from mesh.protocol.estimate import GUESS_MS, MOMENT_MS
 from mesh.protocol.market import AWARDS_PER_SLOT, DECIDE_MAX_MS, GIVE_UP_MS, MOMENTS_PER_SLOT, Market
 from mesh.protocol.standing import Phase
-from mesh.types import Instant, NodeId, Quantiles, TaskId
+from mesh.types import Blob, Instant, NodeId, Quantiles, TaskId
 from mesh.wire.messages import Bid, Record
-from tests.unit.protocol.scripted import graph_of, known, task
+from tests.unit.protocol.scripted import blob_of, graph_of, known, task
 
 MAIN = NodeId("main")
 WAIT_MS = 5_000
@@ -89,6 +89,8 @@ class Stall:
 
     def done(self, name, status="success", **record):
         state = self.market.tasks[TaskId(name)]
+        if state.task.outputs and status == "success":
+            record.setdefault("outputs", Blob(blob_of(name).digest, 0))
         return self.market.done(state, Record(TaskId(name), status, **record), self.now)
 
     def taken_back(self):
@@ -529,6 +531,18 @@ def test_what_is_bound_to_the_main_job_goes_to_nobody_else():
     stall = Stall(task("here", where="main"))
     stall.agent("a1")
     assert stall.clear() == [("main", "here")]
+
+
+def test_behind_what_only_the_main_job_has_it_goes_on_at_once_and_nobody_else_is_asked():
+    stall = Stall("a", task("b", "a", outputs=()), task("c", "b"), task("other"))
+    stall.agent("a1")
+    assert stall.clear() == [("a1", "a")]
+    stall.done("a", outputs=None)
+    stall.market.tasks[TaskId("a")].settled = True
+    assert sorted(stall.clear()) == [("a1", "other"), ("main", "b")]
+    stall.done("b")
+    stall.market.tasks[TaskId("b")].settled = True
+    assert stall.clear() == [("main", "c")]
 
 
 def test_the_main_job_waits_for_agents_before_it_works_alone():
