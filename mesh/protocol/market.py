@@ -192,15 +192,14 @@ class Market(Struct):
 
     def _queue(self, state: TaskState) -> None:
         main = self.agents[self.main]
-        here_only = state.here_only and not self.sharing
-        only_main = state.task.where == "main" or here_only or state.task.id in main.cached
+        here_only = (state.here_only and not self.sharing) or state.task.id in main.cached
+        only_main = state.task.where == "main" or here_only
         if state.in_doubt and self.able(state, main):
             only_main = not any(self.able(state, agent) and agent.load < agent.slots for agent in self.others())
-        item = state.urgency
         if only_main:
-            heapq.heappush(self.for_main, item)
+            heapq.heappush(self.for_main, state.urgency)
         else:
-            insort(self.ready, item)
+            insort(self.ready, state.urgency)
 
     def estimate_ms(self, state: TaskState, agent: Agent) -> int:
         """How long it should take there."""
@@ -507,8 +506,7 @@ class Market(Struct):
         """Ready tasks that neither an agent nor the main job can do, after a last wait for somebody who can."""
         if now < self.gives_up():
             return []
-        states = (self.tasks[task] for _, _, task in self.for_main)
-        ready = [state for state in states if state.phase is Phase.READY]
+        ready = [state for _, _, task in self.for_main if (state := self.tasks[task]).phase is Phase.READY]
         return [state for state in ready if not any(self.suits(state, agent) for agent in self.agents.values())]
 
     def gives_up(self) -> Instant:
