@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.endtoend.nx_site import NxSite, cacheable, main_only, places
+from tests.nx_workspace import NX_VERSION
 from tests.remote_cache import TOKEN, remote_cache
 
 pytestmark = [pytest.mark.nx, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -88,3 +89,23 @@ def test_what_a_script_sets_for_one_nx_its_tasks_have_wherever_they_run_and_thos
     ]
     shown = (site.here.path / "packages/p0/out/show").read_text()
     assert shown == f"TOKEN=abc NODE_ENV=production {there} NX_OF_OURS=set\n"
+
+
+@pytest.mark.parametrize("version", [NX_VERSION, "20.8.4"])
+def test_what_has_run_on_the_main_job_is_in_the_cache_of_its_nx(tmp_path: Path, version: str):
+    site = NxSite(tmp_path / "site", {"p0": TARGETS}, {SOURCE: "GOOD\n"}, version)
+    try:
+        with remote_cache() as cache:
+            main = site.under_dte(
+                *("sh", "-c", f"npx nx run p0:build && rm {BUILT} && npx nx run p0:build"),
+                agents=0,
+                NX_SELF_HOSTED_REMOTE_CACHE_SERVER=cache.url,
+                NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN=TOKEN,
+            )
+            assert len([asked for asked in cache.asked if asked.startswith("PUT")]) == 1
+        assert main.process.returncode == 0
+        assert {task: told["cache"] for task, told in main.tasks.items()} == {"p0:build": "none", "2/p0:build": "hit"}
+        assert "every result is in this machine's nx cache already" in main.text
+        assert (site.here.path / BUILT).read_text() == "GOOD\n"
+    finally:
+        site.close()

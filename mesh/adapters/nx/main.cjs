@@ -9,7 +9,8 @@
  *                               └──▶ connection lost ──▶ an error, so a non-zero exit code
  *
  * One message is answered before the next is sent: `plan` by `accept`, `decline` or `leave`, `accept` by `begun`; `result` and `local` (show what
- * this machine's own cache has of a task) by `shown` or `missed`; `decline` by `over`, when nx has done it all, and that by `noted`.
+ * this machine's own cache has of a task) by `shown` or `missed`; `keep` (put what a task has left here into that cache) by `kept`; `decline` by
+ * `over`, when nx has done it all, and that by `noted`.
  */
 const crypto = require('node:crypto');
 const fs = require('node:fs');
@@ -141,7 +142,20 @@ class Run {
   }
 
   answer(message) {
+    if (message.do === 'keep') return this.keep(message);
     return message.do === 'local' ? this.showLocal(message.id, message.others) : this.show(message);
+  }
+
+  async keep({ id, hash, output }) {
+    const task = { ...this.context.taskGraph.tasks[id], hash };
+    introduce(this.nx, task);
+    try {
+      // Not initialised, so that nobody else is given it.
+      await this.nx.load('tasks-runner/cache').getCache(this.options).put(task, output, task.outputs, 0);
+    } catch (error) {
+      notice(`${id}: its result was not put into the nx cache of this machine: ${error.message}`);
+    }
+    return { do: 'kept', id };
   }
 
   async show(result) {

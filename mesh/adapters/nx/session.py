@@ -16,11 +16,11 @@ import trio
 from msgspec import Struct
 
 from mesh.adapters.base import LogSink, Outcome
-from mesh.adapters.nx.beside import Beside
+from mesh.adapters.nx.beside import Beside, ended
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
 from mesh.adapters.nx.ground import Ground, Present
 from mesh.adapters.nx.link import LineReader, listen
-from mesh.adapters.nx.plan import Plan, nx_id
+from mesh.adapters.nx.plan import Plan, nx_caches, nx_id
 from mesh.errors import RemoteError
 from mesh.exec.process import now_ms
 from mesh.graph import Graph, Resources, Task
@@ -210,6 +210,16 @@ class NxSession:
             raise RestoreError(f"{task.id}: its result has gone from nx's cache on this machine")
         self._of_this_machine(task.id)
 
+    async def keep(self, task: Task, nx_hash: str, output: bytes) -> None:
+        """Have nx put what `task` has left in the workspace into its cache on this machine, as it does with what it runs itself. Raises `WorkerError`."""
+        said = output.decode(errors="replace")
+        with trio.CancelScope(
+            shield=True
+        ):  # an answer that nobody waits for would be taken for that of the next message
+            async with self._turn:
+                await self._send({"do": "keep", "id": nx_id(task), "hash": nx_hash, "output": said})
+                await self._receive()
+
     def _of_this_machine(self, task: TaskId) -> None:
         self._local.add(task)
         self._present.add(self.graph.tasks[task])
@@ -279,8 +289,19 @@ class MainRunner:
         started_ms = now_ms()
         if (archive := self._session.archive_at_hand(task)) is not None:
             return Outcome("success", 0, started_ms, now_ms(), archive, key=task.key, cached=True)
+        said: list[bytes] = []
+
+        def heard(data: bytes) -> None:
+            said.append(data)
+            log(data)
+
         try:
-            return await self._workspace.run(task, log, planned_here=True)
+            outcome = await self._workspace.run(task, heard, planned_here=True)
+            if outcome.status == "success" and outcome.key and nx_caches(task):
+                # At once: what runs next may write there.
+                whole = b"".join(said) if outcome.log is None else outcome.log
+                await self._session.keep(task, outcome.key, ended(task, outcome.problem, whole)[1])
+            return outcome
         except NotKeptError as error:
             problem = "; ".join(filter(None, (str(error), error.problem)))
             return Outcome("success", 0, started_ms, now_ms(), problem=problem, key=task.key, log=error.log)
