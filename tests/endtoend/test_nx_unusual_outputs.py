@@ -62,3 +62,24 @@ def test_outputs_in_a_directory_that_is_called_as_an_entry_of_nx_own_archives_tr
         )
     finally:
         site.close()
+
+
+def test_outputs_that_a_task_of_the_main_job_has_edited_are_read_elsewhere_as_it_left_them(tmp_path: Path):
+    dist = "packages/p0/dist"
+    targets = {
+        "build": cacheable(f"mkdir -p {dist} && echo p0 > {dist}/a.txt && echo b > {dist}/b.txt", "{projectRoot}/dist"),
+        "stamp": main_only(f"sed -i s/p0/v1.2.3/ {dist}/a.txt && echo new > {dist}/c.txt", dependsOn=["build"]),
+        "pack": cacheable(
+            f"mkdir -p packages/p0/out && cat {dist}/*.txt > packages/p0/out/all",
+            "{projectRoot}/out",
+            dependsOn=["stamp"],
+        ),
+    }
+    site = NxSite(tmp_path / "site", {"p0": targets}, {".gitignore": "node_modules\n.nx\ndist\nout\n"})
+    try:
+        main = site.under_dte("npx", "nx", "run", "p0:pack")
+        assert main.process.returncode == 0
+        assert places(main) == {"p0:build": "a0", "p0:stamp": "main", "p0:pack": "a0"}
+        assert (site.here.path / "packages/p0/out/all").read_text() == "v1.2.3\nb\nnew\n"
+    finally:
+        site.close()

@@ -266,8 +266,11 @@ class NxRunner:
             raise NotKeptError(task.id, str(error)) from None
 
     async def _edits(self, task: Task) -> Edits:
-        """The tracked files that are changed, where `task` may change some that others read."""
-        return {} if nx_caches(task) or task.id not in self._awaited else await self._carried.edits()
+        """The files that are changed, where `task` may change some that others read."""
+        if nx_caches(task) or task.id not in self._awaited:
+            return {}
+        graph = self._plan_of[task.id].graph
+        return await self._carried.edits(graph.tasks[dep] for dep in graph.closure(task.id))
 
     def _started_with(
         self,

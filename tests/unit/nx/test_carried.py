@@ -61,3 +61,21 @@ def test_what_is_not_in_the_store_is_not_taken_for_restored(tmp_path: Path):
     carried = Carried(tmp_path, BlobStore(tmp_path / "store"))
     with pytest.raises(CorruptError, match="not in the blob store"):
         trio.run(carried.restore, GENERATE, Blob(Digest(f"sha256:{'0' * 64}"), 5))
+
+
+def test_what_a_task_changes_of_what_others_have_built_is_an_edit_too(tmp_path: Path):
+    build = Task(TaskId("p0:build"), "nx", outputs=("p0/dist/**/*.js",))
+    odd = Task(TaskId("p0:odd"), "nx", outputs=("../outside",))
+    dist = tmp_path / "p0/dist"
+    dist.mkdir(parents=True)
+    carried = Carried(tmp_path, BlobStore(tmp_path / "store"))
+
+    async def scene() -> None:
+        for name in ("a.js", "b.js", "c.txt"):
+            (dist / name).write_text("built")
+        before = await carried.edits((build, odd))
+        for name in ("a.js", "c.txt", "new.js"):
+            (dist / name).write_text("stamped")
+        assert changed(before, await carried.edits((build, odd))) == ("p0/dist/a.js", "p0/dist/new.js")
+
+    trio.run(scene)
