@@ -109,3 +109,24 @@ def test_what_has_run_on_the_main_job_is_in_the_cache_of_its_nx(tmp_path: Path, 
         assert (site.here.path / BUILT).read_text() == "GOOD\n"
     finally:
         site.close()
+
+
+def test_two_nx_at_once_do_not_disturb_each_other(tmp_path: Path):
+    made = "packages/p0/made"
+    targets = {
+        "one": cacheable(f"mkdir -p {made} && echo 1 > {made}/one", "{projectRoot}/made/one"),
+        "wait": main_only("while [ ! -e packages/p0/over ]; do sleep 0.1; done", dependsOn=["one"]),
+        "two": cacheable(f"cat {made}/one > {made}/two", "{projectRoot}/made/two", dependsOn=["wait"]),
+        "other": cacheable(f"mkdir -p {made} && echo 2 > {made}/other", "{projectRoot}/made/other"),
+    }
+    site = NxSite(tmp_path / "site", {"p0": targets}, {".gitignore": "node_modules\n.nx\nmade\nover\n"})
+    try:
+        # The first one's last task is still to come when nothing of it runs on the agent, and the second one is there.
+        script = "npx nx run p0:two & npx nx run p0:other && touch packages/p0/over && wait $!"
+        main = site.under_dte("sh", "-c", script)
+        assert main.process.returncode == 0
+        assert {told["status"] for told in main.tasks.values()} == {"success"}
+        left = {path.name: path.read_text() for path in (site.here.path / made).iterdir()}
+        assert left == {"one": "1\n", "two": "1\n", "other": "2\n"}
+    finally:
+        site.close()
