@@ -43,7 +43,7 @@ class Shell:
         self._trace: IO[str] | None = None
         if trace is not None:
             with storing(trace):
-                self._trace = trace.open("a", encoding="utf-8")
+                self._trace = trace.open("a", buffering=1, encoding="utf-8")
 
     def happen(self, event: ev.Event) -> None:
         """Something happened. May be called by what an effect does: then it happens next."""

@@ -41,7 +41,9 @@ def test_a_run_for_this_machine_alone_waits_for_nobody(site_of: MakeSite) -> Non
 def test_an_agent_hears_of_a_command_that_failed_by_itself(site_of: MakeSite) -> None:
     site = site_of(PAUSES)
     agent = site.agent("a1", "--exit-with-run")
-    main = site.main("--agent-wait", "60s", "--", "sh", "-c", "sleep 1; exit 7")
+    main = site.main("--agent-wait", "60s", "--", "sh", "-c", f"{wait_for('go')}; exit 7")
+    main.happens("agent-joined")
+    site.tell("go")
     assert (main.ended(), agent.ended()) == (7, 1)
     assert "the run is over: failure" in agent.text
     assert (main.json["verdict"], main.json["exit_code"]) == ("failure", 7)

@@ -24,7 +24,7 @@ def seen(site: Site, machine: Machine, *arguments: str) -> str:
         while piece := os.read(ours, 65_536):
             drawn += piece
     os.close(ours)
-    assert run.ended() == 0
+    assert run.ended() == 0, drawn.decode(errors="replace")
     return drawn.decode()
 
 
