@@ -9,12 +9,20 @@ from typing import Final
 import trio
 
 from mesh.exec.environment import without_ours
+from mesh.exec.leftovers import some
 
 Edits = dict[str, tuple[int, int] | None]
 """Tracked files that are not as they are committed: their times of change, in nanoseconds, and sizes; None for what is no file any more."""
 
 _CHANGED: Final = ("git", "diff", "--name-only", "--relative", "--no-renames", "--no-ext-diff", "-z", "HEAD")
 _CLEAN: Final = (0, 0)
+
+
+def only_on_main(edited: tuple[str, ...]) -> str:
+    """Why nothing is passed on of a task that has succeeded: it, or one beside it, has changed these."""
+    return (
+        f"{some(edited)}, which git tracks, changed while it ran: so it, and what depends on it, runs on the main job"
+    )
 
 
 def edits(workspace: Path) -> Edits:

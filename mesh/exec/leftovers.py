@@ -60,11 +60,14 @@ class Left(Struct, frozen=True):
     changed: tuple[str, ...] = ()
     certain: bool = True
 
-    def remark(self) -> str:
-        """One line for a person; "" where there is nothing to say."""
+    def remark(self, *, elsewhere: bool = False) -> str:
+        """One line for a person; "" where there is nothing to say. `elsewhere`: this is not the main job's workspace."""
         parts = []
         if self.changed:
-            parts.append(f"changed {some(self.changed)}, which git tracks, so that later tasks find other inputs here")
+            lacks = " and the main job does not have that" if elsewhere else ""
+            parts.append(
+                f"changed {some(self.changed)}, which git tracks, so that later tasks find other inputs here{lacks}"
+            )
         if self.untracked:
             parts.append(
                 f"left {some(self.untracked)}, which no task declares as outputs, so that other machines do not get it"

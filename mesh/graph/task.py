@@ -56,10 +56,10 @@ class Task:
 
     @property
     def leaves_something(self) -> bool:
-        """Whether its success leaves something for what is behind it: outputs, or of turbo's tasks at least the log, which its cache gives back or the
-        task is run again for each one behind it. Where that could not be stored, it is nowhere but on the main job.
+        """Whether its success leaves something for what is behind it: outputs, or of what turbo and nx cache at least the log, which is in the archive.
+        Where that could not be stored, it is nowhere but on the main job.
         """
-        return bool(self.outputs) or self.tool == "turbo"
+        return bool(self.outputs) or self.tool == "turbo" or (self.tool == "nx" and self.cache)
 
     def to_json(self) -> dict[str, Any]:
         """The task as canonical JSON takes it."""

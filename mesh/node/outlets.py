@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from mesh.adapters.nx.beside import ended
 from mesh.adapters.nx.errors import NotKeptError, RestoreError, WorkerError
+from mesh.adapters.nx.plan import nx_caches
 from mesh.adapters.nx.session import Delivery, NxSession
 from mesh.adapters.nx.session import Status as NxStatus
 from mesh.adapters.turbo.session import Status as TurboStatus
@@ -50,7 +51,10 @@ class NxOutlet:
         self._restoring = restoring
 
     async def show(self, effect: fx.Deliver, task: Task) -> None:
-        """Have nx show it, twice if need be: what it found in the way may be gone by then."""
+        """Have nx show it, twice if need be: what it found in the way may be gone by then. Of what has left more than can be passed on nx makes it here as well."""
+        if effect.status == "success" and effect.outputs is None and nx_caches(task) and not effect.in_place:
+            await self.instead(effect, task, effect.problem)
+            return
         restores = effect.outputs is not None and (not effect.in_place or task.key in self._session.at_hand)
         if effect.outputs is not None and restores and effect.status == "failure":
             runner = await self._tools.nx()

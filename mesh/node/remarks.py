@@ -18,7 +18,7 @@ from mesh.protocol.news import News, TaskEnded
 from mesh.types import TaskId
 
 _TOOLS: Final = (NX, TURBO)
-"""Tasks of dte.toml declare outputs for dte itself, which says by other means what is not declared."""
+"""Tasks of dte.toml declare outputs for dte itself, which says by other means what is not declared. Of theirs only changed files count, and only those that the main job does not have."""
 
 SINCE_MS: Final = 100
 """So much earlier than its task a file may have been made by it: clocks of file systems are coarse."""
@@ -66,9 +66,10 @@ class Remarks:
             return "", ()
         since_ns = time.time_ns() - (duration_ms + SINCE_MS) * 1_000_000
         left = await self._leftovers.after(duration_ms, _home(task), self, beside=beside)
-        if self._alone():
-            return Left(changed=left.changed, certain=left.certain).remark(), ()
-        return left.remark(), await self._among_others(task, duration_ms, since_ns)
+        elsewhere = not self._is_main
+        if self._alone() or task.tool not in _TOOLS:
+            return Left(changed=left.changed, certain=left.certain).remark(elsewhere=elsewhere), ()
+        return left.remark(elsewhere=elsewhere), await self._among_others(task, duration_ms, since_ns)
 
     async def _among_others(self, task: Task, duration_ms: int, since_ns: int) -> tuple[str, ...]:
         """What is new where other tasks of its project have their outputs, and belongs to these alone."""
@@ -93,7 +94,7 @@ class Remarks:
         return found
 
     def _says_something(self, task: Task) -> bool:
-        return task.tool in _TOOLS and (self._is_main or not self._shares_main())
+        return not self._shares_main() if not self._is_main else task.tool in _TOOLS
 
     # --- on the main job, at the end -----------------------------------------------------------------
 
@@ -173,6 +174,6 @@ def _home(task: Task) -> str | None:
     if task.tool == NX:
         return str(task.payload["tasks"][0]["task"]["projectRoot"])
     if task.tool != TURBO:
-        return None
+        return str(task.payload["cwd"]) if "cwd" in task.payload else None
     log = PurePosixPath(task.payload["log"])
     return str(log.parent.parent) if log.parent.name == ".turbo" else None

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from tests.endtoend.mesh_under_test import MakeSite, Running, Site, Tree, completions, dte, tree, until
-from tests.endtoend.workspaces import layered, names
+from tests.endtoend.workspaces import layered, names, toml
 
 Alone = Callable[[dict[str, str]], Tree]
 
@@ -27,6 +27,18 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
             site.close()
 
     return lambda files: one_machine(tuple(files.items()))
+
+
+def test_a_tracked_file_that_a_task_changes_elsewhere_is_told(site_of: MakeSite) -> None:
+    # It takes long enough for git to be asked behind it.
+    files = {"made.txt": "as it was\n", **toml(gen='command = "echo anew > made.txt; sleep 2"\nwhere = "agent"')}
+    site = site_of(files)
+    site.agent("a1")
+    main = site.main("gen", "--agent-wait", "60s")
+    assert main.ended() == 0
+    (told,) = [notice for notice in main.json["notices"] if "made.txt" in notice]
+    assert told.startswith("gen on a1: it changed made.txt, which git tracks")
+    assert told.endswith("the main job does not have that")
 
 
 def assert_recorded(main: Running, tasks: list[str]) -> None:

@@ -64,6 +64,23 @@ def test_outputs_in_a_directory_that_is_called_as_an_entry_of_nx_own_archives_tr
         site.close()
 
 
+def test_a_file_that_git_tracks_and_a_task_rewrites_is_rewritten_on_the_main_job_too(tmp_path: Path):
+    made = "packages/p0/src/made.js"
+    targets = {
+        "regenerate": cacheable(f"echo anew > {made}"),
+        "reuse": cacheable(f"cat {made}", dependsOn=["regenerate"]),
+    }
+    site = NxSite(tmp_path / "site", {"p0": targets}, {".gitignore": "node_modules\n.nx\n", made: "as it was\n"})
+    try:
+        main = site.under_dte("sh", "-c", "npx nx run p0:reuse && git diff --exit-code")
+        assert main.process.returncode == 1
+        assert "+anew" in main.out.read_text()
+        assert places(main) == {"p0:regenerate": "a0", "p0:reuse": "main"}
+        assert f"p0:regenerate on a0: {made}, which git tracks, changed while it ran" in main.text
+    finally:
+        site.close()
+
+
 def test_outputs_that_a_task_of_the_main_job_has_edited_are_read_elsewhere_as_it_left_them(tmp_path: Path):
     dist = "packages/p0/dist"
     targets = {

@@ -27,9 +27,11 @@ from mesh.adapters.nx.node_path import here, likely_node_path
 from mesh.adapters.nx.plan import nx_caches, nx_graph, nx_id
 from mesh.adapters.nx.session import Loopback
 from mesh.adapters.nx.worker import NxWorker
-from mesh.errors import MeshError
+from mesh.errors import MeshError, UsageError
 from mesh.exec.cookie import COOKIE_VARIABLE, new_cookie
+from mesh.exec.edits import Edited, only_on_main
 from mesh.exec.ending import end_processes
+from mesh.exec.globs import Globs
 from mesh.exec.passing import taken
 from mesh.exec.process import now_ms
 from mesh.graph import Graph, Task
@@ -104,6 +106,7 @@ class NxRunner:
         """Started before there was a plan, for the first one."""
         self.ground: Final = Ground()
         self._carried = Carried(workspace, blobs)
+        self._edited = Edited(workspace)
         self._awaited: set[TaskId] = set()
         """Tasks that others wait for."""
         self._plans: list[_Plan] = []
@@ -169,6 +172,8 @@ class NxRunner:
         `WorkerError` where nx itself broke: none of these says anything about the task.
         """
         plan = self._plan_of[task.id]
+        # What nx caches and runs elsewhere leaves nothing but its outputs on the main job.
+        mark = await self._edited.mark() if nx_caches(task) and not planned_here else None
         async with self.ground.running(task, plan.graph):
             before = await self._edits(task)
             began_ms = now_ms()
@@ -196,6 +201,8 @@ class NxRunner:
             raise
         if success and outputs is not None:
             self._is_here(task, outputs)
+        if success and mark is not None and (edited := _beside(task, await self._edited.since(mark))):
+            outputs, problem = None, only_on_main(edited)
         return Outcome(
             status="success" if success else "failure",
             exit_code=0 if success else TIMED_OUT if run.timed_out else reply["code"] or 1,
@@ -302,6 +309,15 @@ class NxRunner:
                 await worker.request({"do": "plan", **about})
                 plan.told = generation
         return worker
+
+
+def _beside(task: Task, edited: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that are no outputs of it, as far as dte understands these."""
+    try:
+        outputs = Globs(task.outputs)
+    except UsageError:
+        return ()
+    return tuple(path for path in edited if not outputs.match(path))
 
 
 def _real(node_path: tuple[str, ...]) -> tuple[str, ...]:

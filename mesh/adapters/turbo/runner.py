@@ -23,8 +23,7 @@ from mesh.adapters.turbo.errors import DriftError, NotKeptError, RestoreError, T
 from mesh.adapters.turbo.plan import turbo_id
 from mesh.adapters.turbo.session import Loopback, Visit
 from mesh.errors import StorageError
-from mesh.exec.edits import Edited
-from mesh.exec.leftovers import some
+from mesh.exec.edits import Edited, only_on_main
 from mesh.exec.passing import applied
 from mesh.exec.process import Exited, Spec, run
 from mesh.graph import Task
@@ -81,7 +80,7 @@ class TurboRunner:
             exited.ended_ms,
             None if edited else artifact,
             exited.max_rss_bytes,
-            _only_on_main(edited) if edited else exited.problem,
+            only_on_main(edited) if edited else exited.problem,
             task.key,
         )
 
@@ -171,13 +170,6 @@ class TurboRunner:
         if visit.strays:
             raise DriftError(task.id, "what turbo found in the workspace when it started")
         raise NotKeptError(task.id, "turbo put nothing into the cache; was it told to stop?")
-
-
-def _only_on_main(edited: tuple[str, ...]) -> str:
-    """Why nothing is passed on of a task that has succeeded: it, or one beside it, has changed files that git tracks."""
-    return (
-        f"{some(edited)}, which git tracks, changed while it ran: so it, and what depends on it, runs on the main job"
-    )
 
 
 def _command(task: Task) -> tuple[object, ...]:

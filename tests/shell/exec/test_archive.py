@@ -89,7 +89,8 @@ def other(tmp_path: Path) -> Path:
 @pytest.fixture
 def nobodys() -> Iterator[Path]:
     """A workspace of a user to whom permissions mean something; root becomes one for the test, since they mean nothing to it."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+    # Where all may go: a TMPDIR may be this user's alone.
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as place:
         if os.geteuid() != 0:
             yield Path(place)
             return
