@@ -42,6 +42,7 @@ SETTLE_MS: Final = 5_000
 LAST_WORDS_MS: Final = 60_000
 """How long a turbo that is to end may take to run the tasks that failed on agents, and to show their logs."""
 LOOK_MS: Final = 200
+ENDING_LOOK_MS: Final = 20
 NOT_FOUND: Final = 127
 CANNOT_RUN: Final = 126
 
@@ -339,8 +340,16 @@ async def _end(child: "subprocess.Popen[bytes]", cookie: str) -> None:
         if child.poll() is None:
             child.terminate()
             with trio.move_on_after(GRACE_MS / 1000):
-                await _wait(child)
+                await _gone(child)
         await end_everything(cookie)
         if child.poll() is None:
             child.kill()
-            await _wait(child)
+            await _gone(child)
+
+
+async def _gone(child: "subprocess.Popen[bytes]") -> None:
+    """Looked at and not waited for: a thread may still be waiting, and who asks second for an exit code is told that there is no such process."""
+    while True:
+        if child.poll() is not None:
+            return
+        await trio.sleep(ENDING_LOOK_MS / 1000)
