@@ -1,6 +1,7 @@
 """What the worker wants done: inputs brought, tasks run, and ended."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import trio
 from msgspec.structs import replace
@@ -21,6 +22,9 @@ from mesh.protocol import events as ev
 from mesh.store.results import Results
 from mesh.types import Blob, Digest, TaskId
 from mesh.wire.messages import Log
+
+TROUBLE_MS: Final = 1_000
+"""So long a task is kept that this machine could not run just now, before it is handed back."""
 
 
 class Work:
@@ -163,13 +167,15 @@ class Work:
             return ev.TaskFinished(task, attempt, await self._run(self._tasks[task], attempt))
         except _NotRestoredError as error:
             return ev.Handed(task, attempt, str(error), missing=(error.need.task,))
-        except (WorkerError, TurboError, FullError) as error:
-            # It may pass: the tool itself broke, which the next start of it may mend, or a disk is full.
+        except (WorkerError, TurboError) as error:
+            # The tool itself broke, which the next start of it may mend.
             return ev.Handed(task, attempt, str(error))
+        except (FullError, OSError) as error:
+            # It may pass, but hardly at once: where nobody else is there, it comes back in no time.
+            await trio.sleep(TROUBLE_MS / 1_000)
+            return ev.Handed(task, attempt, _explained(error) if isinstance(error, OSError) else str(error))
         except MeshError as error:
             return ev.Handed(task, attempt, str(error), never=True)
-        except OSError as error:
-            return ev.Handed(task, attempt, _explained(error))
 
     async def _restore(self, need: fx.Need) -> None:
         if self._present.get(need.task) == need.outputs.digest:
