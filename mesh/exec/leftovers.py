@@ -110,6 +110,15 @@ class Leftovers:
                 tuple(sorted((*left.untracked, *linked))), left.changed, left.certain and not (linked and beside)
             )
 
+    async def changed(self, duration_ms: int, home: str, declared: Declared, *, beside: bool) -> Left:
+        """Of that only the tracked files."""
+        if self._took_ms > duration_ms * LOOK_SHARE_MAX:  # as with all that takes a moment
+            self._certain = False
+            return Left()
+        async with self._looking:
+            left = await self._found(duration_ms, home, declared, beside=beside)
+        return Left(changed=left.changed, certain=left.certain)
+
     async def _found(self, duration_ms: int, home: str | None, declared: Declared, *, beside: bool) -> Left:
         """What git finds."""
         if self._seen is None or self._took_ms > duration_ms * LOOK_SHARE_MAX or (beside and home is None):

@@ -58,16 +58,19 @@ class Remarks:
     async def before(self, task: Task) -> None:
         """It is about to run."""
         if self._says_something(task):
-            await self._leftovers.before(_home(task))
+            await self._leftovers.before(_home(task) if task.tool in _TOOLS else None)
 
     async def after(self, task: Task, duration_ms: int, *, beside: bool) -> tuple[str, tuple[str, ...]]:
         """It has succeeded, and others run still where `beside`: one line, or "", and files that it, or one of those, made among other tasks' outputs."""
         if not self._says_something(task):
             return "", ()
+        if task.tool not in _TOOLS:
+            left = await self._leftovers.changed(duration_ms, str(task.payload.get("cwd", "")), self, beside=beside)
+            return left.remark(elsewhere=True), ()
         since_ns = time.time_ns() - (duration_ms + SINCE_MS) * 1_000_000
         left = await self._leftovers.after(duration_ms, _home(task), self, beside=beside)
         elsewhere = not self._is_main
-        if self._alone() or task.tool not in _TOOLS:
+        if self._alone():
             return Left(changed=left.changed, certain=left.certain).remark(elsewhere=elsewhere), ()
         return left.remark(elsewhere=elsewhere), await self._among_others(task, duration_ms, since_ns)
 
@@ -174,6 +177,6 @@ def _home(task: Task) -> str | None:
     if task.tool == NX:
         return str(task.payload["tasks"][0]["task"]["projectRoot"])
     if task.tool != TURBO:
-        return str(task.payload["cwd"]) if "cwd" in task.payload else None
+        return None
     log = PurePosixPath(task.payload["log"])
     return str(log.parent.parent) if log.parent.name == ".turbo" else None
