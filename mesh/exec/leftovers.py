@@ -112,7 +112,7 @@ class Leftovers:
 
     async def changed(self, duration_ms: int, home: str, declared: Declared, *, beside: bool) -> Left:
         """Of that only the tracked files."""
-        if self._took_ms > duration_ms * LOOK_SHARE_MAX:  # as with all that takes a moment
+        if self._took_ms > duration_ms * LOOK_SHARE_MAX:  # of a moment: it need not wait for a look that is under way
             self._certain = False
             return Left()
         async with self._looking:

@@ -146,7 +146,7 @@ class _Seen:
         if self._kept is None:
             try:
                 self._kept = self.spool.finish()
-            except Exception:  # noqa: BLE001
+            except Exception:  # noqa: BLE001  whatever it was, what is shown of a task that runs must not stop the run
                 self.spool.abort()
                 self._kept = EMPTY
         return self._kept

@@ -18,7 +18,9 @@ from mesh.protocol.news import News, TaskEnded
 from mesh.types import TaskId
 
 _TOOLS: Final = (NX, TURBO)
-"""Tasks of dte.toml declare outputs for dte itself, which says by other means what is not declared. Of theirs only changed files count, and only those that the main job does not have."""
+"""Tasks of dte.toml declare outputs for dte itself, which says by other means what is not declared. Of theirs only tracked files count that they have
+changed on an agent: those the main job does not have.
+"""
 
 SINCE_MS: Final = 100
 """So much earlier than its task a file may have been made by it: clocks of file systems are coarse."""
@@ -97,7 +99,9 @@ class Remarks:
         return found
 
     def _says_something(self, task: Task) -> bool:
-        return not self._shares_main() if not self._is_main else task.tool in _TOOLS
+        if self._is_main:
+            return task.tool in _TOOLS
+        return not self._shares_main()
 
     # --- on the main job, at the end -----------------------------------------------------------------
 

@@ -19,13 +19,13 @@ from mesh.protocol import clearing, news
 from mesh.protocol.bidder import Agent
 from mesh.protocol.brake import Brake, Brakes
 from mesh.protocol.bulletin import Bulletin
-from mesh.protocol.deliveries import Deliveries
 from mesh.protocol.doubts import Doubt, Doubts
 from mesh.protocol.effects import Deliver, Effect, End, FetchLog, Send, Tell
 from mesh.protocol.events import Delivered, Heard, Stop, Undelivered
 from mesh.protocol.facts import difference
 from mesh.protocol.market import Market
 from mesh.protocol.membership import Peer
+from mesh.protocol.outstanding import Outstanding
 from mesh.protocol.recorder import Recorder
 from mesh.protocol.stalls import Stalls
 from mesh.protocol.standing import Live, Phase, TaskState
@@ -71,7 +71,7 @@ class Leader(Struct):
     seq: Seq = Seq(0)
     bulletin: Bulletin = field(default_factory=Bulletin)
     refused: dict[NodeId, str] = field(default_factory=dict)
-    deliveries: Deliveries = field(default_factory=Deliveries)
+    outstanding: Outstanding = field(default_factory=Outstanding)
     main_worked: bool = False
     told_alone: bool = False
     closed: bool = False
@@ -211,7 +211,7 @@ class Leader(Struct):
                 continue
             needs = ", ".join((*state.task.runs_on, *filter(None, [state.refusals]))) or f"where = {state.task.where}"
             effects += self._decide(state, "failure", f"no agent that can run it has come ({needs})", now)
-        gone = self.surplus.release(self.market, self.bulletin, self.deliveries.due, len(self.graphs), now)
+        gone = self.surplus.release(self.market, self.bulletin, self.outstanding.due, len(self.graphs), now)
         # What waited for one of them may now be the main job's.
         return [*effects, *gone, *(self.clear(now) if gone else self._end_if_done(now))]
 
@@ -350,7 +350,7 @@ class Leader(Struct):
             return []
         if state.stops or state.worn_out:
             return []
-        self.deliveries.give_up(task)
+        self.outstanding.give_up(task)
         return self._again(state, state.attempt, "", f"its outputs are lost: {reason}", now)
 
     # --- results -------------------------------------------------------------------------------------
@@ -452,7 +452,7 @@ class Leader(Struct):
         downstream = self.market.downstream(task) if state.stops and done.status == "failure" else []
         if done.status == "failure" and state.stops:
             self.brakes.failed(task)
-        self.deliveries.begin(task, done.attempt)
+        self.outstanding.begin(task, done.attempt)
         effects: list[Effect] = [
             Tell(
                 news.TaskEnded.of(
@@ -533,7 +533,7 @@ class Leader(Struct):
     def brought(self, event: Delivered, now: Instant) -> list[Effect]:
         """A task's log and outputs are on the main job, which holds them from now on."""
         state = self.market.tasks[event.task]
-        if state.phase is not Phase.DONE or not self.deliveries.awaits(event.task, event.attempt):
+        if state.phase is not Phase.DONE or not self.outstanding.awaits(event.task, event.attempt):
             return []
         effects: list[Effect] = []
         record = state.record
@@ -543,31 +543,31 @@ class Leader(Struct):
             state.record = Record(record.task, record.status, record.key, record.outputs, (*record.holders, self.me))
             self.bulletin.record(state.record)
         effects.append(Tell(news.TaskDelivered(event.task)))
-        self.deliveries.end(state, self.market)
+        self.outstanding.end(state, self.market)
         # It lets nobody begin but those who wait for it in the main job's workspace, and the run end.
         return [*effects, *self.clear(now)] if self.market.changed or not self.market.left else effects
 
     def not_brought(self, event: Undelivered, now: Instant) -> list[Effect]:
         """They could not be brought."""
-        if not self.deliveries.awaits(event.task, event.attempt):
+        if not self.outstanding.awaits(event.task, event.attempt):
             return []
         state = self.market.tasks[event.task]
         if event.local or state.stops or state.worn_out:
             # Running it again would fail in the same place, or change what is decided: the run goes on, but it cannot be green.
             if not state.stops:
                 self.broken = self.broken or f"{event.task} is not on the main job: {event.reason}"
-            self.deliveries.end(state, self.market)
+            self.outstanding.end(state, self.market)
             return [
                 Tell(news.Notice(f"the outputs of {event.task} are not on the main job: {event.reason}")),
                 *self.clear(now),
             ]
-        self.deliveries.give_up(event.task)
+        self.outstanding.give_up(event.task)
         return [*self._again(state, state.attempt, "", f"its outputs are lost: {event.reason}", now), *self.clear(now)]
 
     # --- the end -------------------------------------------------------------------------------------
 
     def _end_if_done(self, now: Instant) -> list[Effect]:
-        if not self.closed or self.market.left or self.deliveries.due or self.verdict is not None:
+        if not self.closed or self.market.left or self.outstanding.due or self.verdict is not None:
             return []
         return self._end("error" if self.broken else self._verdict("success"), self.broken, now)
 

@@ -192,8 +192,8 @@ class Market(Struct):
 
     def _queue(self, state: TaskState) -> None:
         main = self.agents[self.main]
-        here_only = (state.here_only and not self.sharing) or state.task.id in main.cached
-        only_main = state.task.where == "main" or here_only
+        only_main = state.task.where == "main" or state.task.id in main.cached
+        only_main |= state.here_only and not self.sharing
         if state.in_doubt and self.able(state, main):
             only_main = not any(self.able(state, agent) and agent.load < agent.slots for agent in self.others())
         if only_main:

@@ -7,7 +7,7 @@ from mesh.protocol.standing import TaskState
 from mesh.types import TaskId
 
 
-class Deliveries(Struct):
+class Outstanding(Struct):
     """Of finished tasks."""
 
     due: dict[TaskId, int] = field(default_factory=dict)

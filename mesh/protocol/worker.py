@@ -77,8 +77,8 @@ class Worker(Struct):
     unrecorded: dict[TaskId, str] = field(default_factory=dict)
     """Envelopes of results that the leader has not shown in its records yet."""
     epoch: Epoch = Epoch(0)
-    untold: dict[TaskId, Instant] = field(default_factory=dict)
-    """What has started and is still to be told of, and since when it runs, in that order."""
+    untold: dict[TaskId, None] = field(default_factory=dict)
+    """What has started and is still to be told of, in the order of the starts."""
     _in_place: dict[TaskId, None] = field(default_factory=dict)
     """Tasks whose outputs are in this workspace, and so are those of all before them: no later award looks at them again."""
     _made_anew: int = 0
@@ -231,20 +231,20 @@ class Worker(Struct):
         if leader is not None and job.needs:
             # By this the leader measures how long they took to come.
             return [self._tell_start(job, leader, now)]
-        self.untold[task] = now
+        self.untold[task] = None
         return []
 
     def due(self, now: Instant, leader: NodeId | None) -> list[Effect]:
         """Tell of what has been running for a while."""
-        due = [(task, since) for task, since in self.untold.items() if now >= after(since, TELL_START_MS)]
-        for task, _ in due:
-            del self.untold[task]
-        return [self._tell_start(self.jobs[task], leader, now) for task, _ in due if leader is not None]
+        due = [self.jobs[task] for task in self.untold if now >= after(self.jobs[task].since, TELL_START_MS)]
+        for job in due:
+            del self.untold[job.task.id]
+        return [self._tell_start(job, leader, now) for job in due if leader is not None]
 
     def deadline(self) -> Instant | None:
         """When there is something to tell."""
-        since = next(iter(self.untold.values()), None)
-        return None if since is None else after(since, TELL_START_MS)
+        first = next(iter(self.untold), None)
+        return None if first is None else after(self.jobs[first].since, TELL_START_MS)
 
     def _tell_start(self, job: Job, leader: NodeId, now: Instant) -> Effect:
         self.untold.pop(job.task.id, None)

@@ -227,7 +227,7 @@ def test_a_main_job_that_was_stopped_for_a_while_takes_nobody_for_dead_who_comes
     until("the end of the link", lambda: "LinkDown" in trace.read_text())
     main.signal(signal.SIGSTOP)
     relay.mend()
-    time.sleep(2 * LINK_GRACE_MS / 1000)
+    time.sleep(2 * LINK_GRACE_MS / 1000)  # nothing happens that could be waited for: that is what is tested
     main.signal(signal.SIGCONT)
     until("a new link", lambda: trace.read_text().count("LinkUp") == 2 or main.events("agent-left"))
     site.tell("go")

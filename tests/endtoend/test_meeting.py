@@ -163,7 +163,7 @@ def has_ipv6() -> bool:
 @pytest.mark.parametrize("listen", [":0", "0.0.0.0:0,[::]:0", "[::1]:0"])
 def test_agents_on_this_machine_find_it_wherever_it_listens(site_of: MakeSite, listen: str) -> None:
     if "[" in listen and not has_ipv6():
-        pytest.skip("this machine has no IPv6")
+        pytest.skip("this machine has no IPv6")  # as in many containers: nothing could listen there
     main = site_of(FEW).main("t0", "--agents", "1", "--agent-wait", "60s", "--listen", listen, listen=False)
     assert main.ended() == 0
     assert where(main) == ["agent-1"]

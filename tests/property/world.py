@@ -339,7 +339,7 @@ class World:
         }
         market = leader.market
         queues = f"ready {market.ready} (changed {market.changed}, looked at {market.looked_at} of {self.now}, wake at {market.wake_at}), for main {market.for_main}, mutexes {market.held_mutexes}, deadline {market.deadline()}"
-        return f"{queues}, tasks {tasks}, undelivered {list(leader.deliveries.due)}, nodes {nodes}, work {[one.work for one in self.machines.values()]}"
+        return f"{queues}, tasks {tasks}, undelivered {list(leader.outstanding.due)}, nodes {nodes}, work {[one.work for one in self.machines.values()]}"
 
     def _drain(self):
         busy = True

@@ -51,11 +51,11 @@ def test_a_verdict_while_deliveries_are_open_is_noticed(monkeypatch):
     end_if_done = Leader._end_if_done
 
     def hasty(leader, now):
-        open_ones, leader.deliveries.due = leader.deliveries.due, {}
+        open_ones, leader.outstanding.due = leader.outstanding.due, {}
         try:
             return end_if_done(leader, now)
         finally:
-            leader.deliveries.due = open_ones
+            leader.outstanding.due = open_ones
 
     monkeypatch.setattr(Leader, "_end_if_done", hasty)
     assert "the verdict came before these were on the main job" in found(range(10))

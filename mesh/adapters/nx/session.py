@@ -213,9 +213,8 @@ class NxSession:
     async def keep(self, task: Task, nx_hash: str, output: bytes) -> None:
         """Have nx put what `task` has left in the workspace into its cache on this machine, as it does with what it runs itself. Raises `WorkerError`."""
         said = output.decode(errors="replace")
-        with trio.CancelScope(
-            shield=True
-        ):  # an answer that nobody waits for would be taken for that of the next message
+        # An answer that nobody waits for would be taken for that of the next message.
+        with trio.CancelScope(shield=True):
             async with self._turn:
                 await self._send({"do": "keep", "id": nx_id(task), "hash": nx_hash, "output": said})
                 await self._receive()
